@@ -1,0 +1,1 @@
+"""The steps: one folder each, with its KFP interface, its code and its locked requirements."""

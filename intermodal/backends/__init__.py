@@ -1,0 +1,1 @@
+"""Backends: where the attempts of tasks really run."""

@@ -1,0 +1,1 @@
+"""Hermetic builds of the step images."""

@@ -1,0 +1,1 @@
+"""One file a verb. Heavy imports only inside the verb that needs them."""

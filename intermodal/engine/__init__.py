@@ -1,0 +1,1 @@
+"""What every local run shares: graph, scheduler, fingerprint, artifact store, run database."""

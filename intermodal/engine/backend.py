@@ -1,0 +1,139 @@
+"""The contract between the engine and whatever runs one attempt of one task on this machine.
+
+The engine decides meaning (what runs when, with which values, what counts as success); a backend only starts,
+watches and ends one process, truthfully. A backend never looks at a PipelineSpec.
+
+Paths. The engine keeps one folder per attempt on the host (`Launch.attempt_dir`). `Backend.step_root(attempt_dir)` is the
+path at which the step sees it: a fixed path inside a container, the folder itself for the process backend. Inputs are
+`Mount`s below that root (or anywhere absolute, for a volume); outputs are the folder `outputs` in it, writable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal, Protocol
+
+from intermodal.engine.failure import Failure
+
+Network = Literal["none", "tracking", "bridge"]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can and cannot do, declared so that the planner never has to guess."""
+
+    isolates_filesystem: bool
+    isolates_network: bool
+    enforces_cpu: bool
+    enforces_memory: bool
+    gpu: bool
+    needs_images: bool
+    notes: tuple[str, ...] = ()
+    """One line each: what this backend cannot isolate; shown once per run."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image as resolved before anything runs."""
+
+    reference: str
+    """As the pipeline wrote it."""
+    id: str
+    """What `start` must run, immune to a later change of the tag."""
+    digest: str
+    """Content identity for the fingerprint: registry digest if there is one, else a hash of content; never a tag."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Hard limits of one attempt. None means no limit was asked for."""
+
+    cpus: float | None = None
+    memory: int | None = None
+    """Bytes."""
+    shm: int | None = None
+    """Bytes."""
+    gpus: int = 0
+    pids: int = 4096
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A host path shown to the step at `target`. A file or a folder."""
+
+    source: Path
+    target: PurePosixPath
+    read_only: bool = True
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Everything a backend needs to start one attempt."""
+
+    run_id: str
+    task: str
+    """Path of the task in the run, e.g. `for-loop-1/0/train`; unique within the run."""
+    attempt: int
+    image: Image
+    command: tuple[str, ...]
+    """Overrides the image's entry point if not empty."""
+    args: tuple[str, ...]
+    env: Mapping[str, str]
+    mounts: tuple[Mount, ...]
+    attempt_dir: Path
+    """Host folder with `outputs/` in it; `outputs/` is the only writable part the step sees (beside volumes)."""
+    log: Path
+    """Host file to which stdout and stderr are appended as bytes, capped by `log_cap`."""
+    limits: Limits = field(default_factory=Limits)
+    network: Network = "none"
+    log_cap: int = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How an attempt ended. `failure` is None only if it exited 0 and nothing in it was killed for memory."""
+
+    exit_code: int | None
+    failure: Failure | None
+    seconds: float
+    """Wall time from start to end as the backend knows it."""
+
+
+class Backend(Protocol):
+    """Runs single attempts. Methods are called from several threads at once.
+
+    Errors that are the attempt's own (image cannot be executed, no space) are `AttemptFailed`; what makes any run
+    impossible (no engine) is an `EnvironmentProblem` raised by `prepare`.
+    """
+
+    name: str
+    capabilities: Capabilities
+
+    def prepare(self, state_dir: Path) -> None:
+        """Check, once per run and before anything starts, that attempts can run here. Raises EnvironmentProblem."""
+
+    def resolve_image(self, reference: str) -> Image:
+        """Find the image and its content identity. Raises EnvironmentProblem naming the image."""
+
+    def step_root(self, attempt_dir: Path) -> PurePosixPath:
+        """Where the step sees its attempt folder."""
+
+    def start(self, launch: Launch) -> str:
+        """Start detached and return a handle that outlives this process. Raises AttemptFailed."""
+
+    def wait(self, handle: str, launch: Launch, on_line: Callable[[bytes], None] | None = None) -> Exit:
+        """Block until the attempt ends; write its log; call `on_line` with each output line as it comes.
+
+        All of the log is in the file when this returns. Never raises for a failing step: that is an `Exit`.
+        """
+
+    def stop(self, handle: str, grace: float) -> None:
+        """SIGTERM, wait `grace` seconds, SIGKILL. `wait` then returns. Unknown or ended handles are no error."""
+
+    def remove(self, handle: str) -> None:
+        """Remove what `start` made (the container); only what is ours. Idempotent."""
+
+    def close(self) -> None:
+        """Release clients and threads."""

@@ -1,0 +1,43 @@
+"""The classes of failure: why a step is not green. Every failed task has exactly one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FailureClass(StrEnum):
+    """Why an attempt failed. Exit code 0 alone never makes a step green."""
+
+    USER_CODE = "user_code"
+    """The process exited non-zero by its own will."""
+    OOM = "oom"
+    """The process or a child of it was killed for memory, whatever the exit code (docker reports it beside the code)."""
+    KILLED = "killed"
+    """A signal from outside ended it, and it was not for memory."""
+    TIMEOUT = "timeout"
+    OUTPUT_MISSING = "output_missing"
+    OUTPUT_INVALID = "output_invalid"
+    IMAGE = "image"
+    """The image is missing, is for another architecture, or its entry point cannot be executed."""
+    ENGINE_LOST = "engine_lost"
+    """The container engine stopped answering or lost the container."""
+    DISK_FULL = "disk_full"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failure: its class, one line for people, and the process's exit code if there was one."""
+
+    kind: FailureClass
+    message: str
+    exit_code: int | None = None
+
+
+class AttemptFailed(Exception):
+    """Carries a `Failure` from where an attempt went wrong to the scheduler, which makes a task state of it."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure

@@ -1,0 +1,1 @@
+"""PipelineSpec as typed, frozen values. Knows no backend."""

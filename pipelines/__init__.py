@@ -1,0 +1,1 @@
+"""KFP pipelines that chain the components, and nothing else."""
