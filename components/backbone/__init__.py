@@ -1,0 +1,1 @@
+"""Step `backbone`: lays out the folder of pretrained weights that training starts from."""

@@ -1,0 +1,82 @@
+"""Entry of the step's container: `materialise` makes a backbone folder, `fetch` downloads one from the Hub."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.backbone import registry
+from components.backbone.folder import MANIFEST, TOKENIZER, check_source, clean_tokenizer, read_manifest, write_manifest
+from components.kfp_io import StepError, artifact_list, run_step
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse `argv` and run one of the two commands. Raises StepError."""
+    parser = argparse.ArgumentParser(prog="components.backbone", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    fetch = commands.add_parser("fetch", help="download a backbone from the Hub")
+    fetch.add_argument("--name", required=True)
+    fetch.add_argument("--revision", default="main")
+    fetch.add_argument("--model", type=Path, required=True, help="output: the backbone folder")
+    materialise = commands.add_parser("materialise", help="lay out the backbone folder that training starts from")
+    materialise.add_argument("--name", required=True)
+    materialise.add_argument("--seed", type=int, default=13, help="draws the weights of a random backbone")
+    materialise.add_argument("--executor-input", default="{}", help="ExecutorInput with the list 'fetched'")
+    materialise.add_argument("--local", type=Path, help="the user's own backbone folder, for the name 'local'")
+    materialise.add_argument("--model", type=Path, required=True, help="output: the backbone folder")
+    arguments = parser.parse_args(argv)
+    arguments.model.mkdir(parents=True, exist_ok=True)
+    if arguments.command == "fetch":
+        from components.backbone.hub import fetch as fetch_from_hub
+
+        write_manifest(arguments.model, fetch_from_hub(arguments.name, arguments.revision, arguments.model))
+        print(f"fetched {arguments.name} at {read_manifest(arguments.model)['revision']}")
+        return
+    fetched = [artifact.path for artifact in artifact_list(arguments.executor_input, "fetched")]
+    _materialise(arguments.name, arguments.seed, fetched, arguments.local, arguments.model)
+    print(f"backbone {arguments.name} is ready")
+
+
+def _materialise(name: str, seed: int, fetched: Sequence[Path], local: Path | None, target: Path) -> None:
+    if name == registry.LOCAL:
+        if local is None:
+            raise StepError("backbone 'local' needs a folder, and none was given", hint="pass the pipeline's local backbone")
+        facts = {"name": name, "revision": "", "source": "local", "license": None}
+        _copy(local, target)
+    elif registry.is_builtin(name):
+        from components.backbone.builtin import write_builtin
+
+        facts = write_builtin(name, target, seed)
+    elif registry.looks_like_hub_name(name):
+        source = _find(name, fetched)
+        facts = {key: value for key, value in read_manifest(source).items() if key not in ("files", "schema_version")}
+        _copy(source, target)
+    else:
+        raise StepError(f"unknown backbone {name!r}", hint=registry.hint_for(name))
+    write_manifest(target, facts)
+
+
+def _find(name: str, fetched: Sequence[Path]) -> Path:
+    """Return the fetched folder whose own manifest says `name`."""
+    names: list[str] = []
+    for folder in fetched:
+        names.append(str(read_manifest(folder)["name"]))
+        if names[-1] == name:
+            return folder
+    raise StepError(f"backbone {name!r} was not fetched", hint=f"fetched: {', '.join(names) or 'nothing'}")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy the checked files of `source`; a folder's other files, pickles among them, stay behind."""
+    for name in check_source(source):
+        if name == TOKENIZER:
+            text = clean_tokenizer((source / name).read_text(encoding="utf-8"), str(source / name))
+            (target / name).write_text(text, encoding="utf-8")
+        elif name != MANIFEST:
+            shutil.copyfile(source / name, target / name)
+
+
+if __name__ == "__main__":
+    run_step(main)

@@ -1,0 +1,60 @@
+"""KFP interface of the backbone step: `fetch` (network) and `backbone` (none)."""
+
+from typing import List  # noqa: UP035 - KFP reads this spelling
+
+from kfp import dsl
+
+from components.images import image
+
+_COMMAND = ["python", "-m", "components.backbone"]
+
+
+@dsl.container_component
+def fetch(name: str, model: dsl.Output[dsl.Model], revision: str = "main"):
+    """Download one backbone from the Hugging Face Hub: safetensors, configuration and tokenizer.
+
+    Args:
+        name: repository on the Hub, `owner/name`.
+        revision: branch, tag or commit.
+        model: the backbone folder.
+    """
+    return dsl.ContainerSpec(
+        image=image("backbone"),
+        command=_COMMAND,
+        args=["fetch", "--name", name, "--revision", revision, "--model", model.path],
+    )
+
+
+@dsl.container_component
+def backbone(
+    name: str,
+    fetched: dsl.Input[List[dsl.Model]],  # noqa: UP006
+    seed: int,
+    model: dsl.Output[dsl.Model],
+    local: dsl.Input[dsl.Model] = None,
+):
+    """Make the folder that training starts from: configuration, safetensors, tokenizer, manifest.
+
+    Args:
+        name: minilm, minilm-3, tiny, a Hub name that is among `fetched`, or local.
+        fetched: what `fetch` downloaded; the one whose manifest says `name` is taken.
+        seed: draws the weights of a random backbone (tiny).
+        local: the user's own backbone folder, for the name local.
+        model: the backbone folder.
+    """
+    return dsl.ContainerSpec(
+        image=image("backbone"),
+        command=_COMMAND,
+        args=[
+            "materialise",
+            "--name",
+            name,
+            "--seed",
+            seed,
+            "--executor-input",
+            "{{$}}",
+            dsl.IfPresentPlaceholder(input_name="local", then=["--local", local.path]),
+            "--model",
+            model.path,
+        ],
+    )

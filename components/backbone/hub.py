@@ -1,0 +1,98 @@
+"""Download of a backbone from the Hugging Face Hub: safetensors, configuration and tokenizer, nothing else."""
+
+from __future__ import annotations
+
+import fnmatch
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from components.backbone import registry
+from components.backbone.folder import (
+    CONFIG,
+    TOKENIZER,
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    check_source,
+    clean_tokenizer,
+    refuse_without_safetensors,
+    refuse_without_tokenizer,
+)
+from components.kfp_io import StepError
+
+# Weights lie at the top of a repository; deeper safetensors are other formats or other models.
+WANTED = (CONFIG, TOKENIZER, WEIGHTS, WEIGHTS_INDEX, "model-*-of-*.safetensors")
+
+
+def fetch(name: str, revision: str, target: Path) -> dict[str, Any]:
+    """Download backbone `name` at `revision` into `target`; return the facts for its manifest.
+
+    The revision recorded is the commit that `revision` pointed to. Raises StepError (one line) for a name that is not a
+    Hub name, no network, an unknown repository or revision, no access, pickle-only weights and custom code.
+    """
+    if registry.is_builtin(name):
+        raise StepError(f"backbone {name!r} is built in and is not fetched")
+    if not registry.looks_like_hub_name(name):
+        raise StepError(f"{name!r} is not the name of a Hub model", hint=registry.hint_for(name))
+    info = _repository(name, revision)
+    names = [sibling.rfilename for sibling in info.siblings or []]
+    wanted = [file for file in names if any(fnmatch.fnmatchcase(file, pattern) for pattern in WANTED) and "/" not in file]
+    source = f"{name}@{revision}"
+    if not any(file.endswith(".safetensors") for file in wanted):
+        refuse_without_safetensors(source, names)
+    if TOKENIZER not in wanted:
+        refuse_without_tokenizer(source)
+    with tempfile.TemporaryDirectory(dir=target, prefix=".download-") as folder:
+        _download(name, info.sha, wanted, Path(folder))
+        for file in check_source(Path(folder)):
+            if file == TOKENIZER:
+                text = clean_tokenizer((Path(folder) / file).read_text(encoding="utf-8"), f"{source}/{file}")
+                (target / file).write_text(text, encoding="utf-8")
+            else:
+                shutil.move(Path(folder) / file, target / file)
+    card = info.card_data
+    licence = card.get("license") if card is not None else None
+    return {"name": name, "revision": info.sha, "requested_revision": revision, "source": "hub", "license": licence}
+
+
+def _repository(name: str, revision: str) -> Any:
+    from huggingface_hub import HfApi
+
+    return _reach(name, revision, lambda: HfApi().model_info(name, revision=revision, timeout=30))
+
+
+def _download(name: str, commit: str, files: list[str], folder: Path) -> None:
+    from huggingface_hub import snapshot_download
+
+    _reach(name, commit, lambda: snapshot_download(name, revision=commit, allow_patterns=files, local_dir=folder))
+
+
+def _reach(name: str, revision: str, call: Any) -> Any:
+    """Return `call()`, with the Hub's and the network's errors made one line for people."""
+    from huggingface_hub import errors
+
+    try:
+        return call()
+    except errors.GatedRepoError as error:
+        raise StepError(f"Hub model {name} is gated", hint="accept its terms on the Hub and set HF_TOKEN") from error
+    except errors.RevisionNotFoundError as error:
+        raise StepError(f"Hub model {name} has no revision {revision!r}") from error
+    except errors.RepositoryNotFoundError as error:
+        raise StepError(
+            f"the Hub has no model {name!r}, or it is private", hint="check the spelling, or set HF_TOKEN"
+        ) from error
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
+        raise _unreachable(name, error) from error
+    except Exception as error:  # noqa: BLE001 - the HTTP library's error classes are no part of huggingface_hub's interface
+        if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2", "requests"):
+            raise _unreachable(name, error) from error
+        raise
+
+
+def _unreachable(name: str, error: BaseException) -> StepError:
+    reason = str(error).strip().splitlines()
+    return StepError(
+        f"cannot fetch {name!r} from the Hub: {reason[0] if reason else type(error).__name__}",
+        hint="the step needs a network that reaches the Hub (HF_ENDPOINT for a mirror); offline use minilm, or 'local'",
+    )
