@@ -105,3 +105,16 @@ def run_step(main: Callable[[Sequence[str]], None]) -> NoReturn:
             print(f"hint: {error.hint}", file=sys.stderr)
         raise SystemExit(2) from None
     raise SystemExit(0)
+
+
+def mounted(path: str) -> Path:
+    """Return where the volume mounted at `path` really is.
+
+    Inside a container that is `path` itself. The process backend cannot mount anything; it names the real folders in
+    INTERMODAL_MOUNTS, a JSON object from mount path to folder.
+    """
+    mounts = json.loads(os.environ.get("INTERMODAL_MOUNTS", "{}"))
+    for target, source in mounts.items():
+        if path == target or path.startswith(target.rstrip("/") + "/"):
+            return Path(source + path[len(target.rstrip("/")) :])
+    return Path(path)

@@ -1,0 +1,256 @@
+"""One attempt of one container task: its folder, its command, its end, its outputs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from intermodal.engine.artifacts import Artifact, Inputs, Outputs
+from intermodal.engine.backend import Backend, Image, Launch, Limits, Mount, Network
+from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
+from intermodal.engine.layout import StateFolder, safe_name
+from intermodal.engine.placeholders import Context, View, resolve, resolve_arguments
+from intermodal.engine.store import BadContent, Store
+from intermodal.engine.values import check_output, decode_output, invalid
+from intermodal.spec.types import Component, Container, OutputArtifact, Value
+
+METADATA_ONLY = ("system.Metrics", "system.ClassificationMetrics", "system.SlicedClassificationMetrics")
+"""Types whose content is their metadata: a step that writes none but reports metadata has made the artifact."""
+
+_TEXT_TYPES = ("system.HTML", "system.Markdown")
+_MAX_EXECUTOR_OUTPUT = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an attempt needs, decided before it starts."""
+
+    run: str
+    path: str
+    number: int
+    component: Component
+    container: Container
+    inputs: Inputs
+    image: Image
+    limits: Limits
+    network: Network
+    env: Mapping[str, str]
+    job: Mapping[str, str]
+    volumes: tuple[Mount, ...] = ()
+
+
+class Attempt:
+    """Prepares, and after the end harvests, one attempt."""
+
+    def __init__(self, plan: Plan, backend: Backend, store: Store, state: StateFolder) -> None:
+        self.plan = plan
+        self.folder = state.attempt(plan.run, plan.path, plan.number)
+        self.log = self.folder / "log.txt"
+        self._backend = backend
+        self._store = store
+        self._root = backend.step_root(self.folder)
+
+    # Before
+
+    def prepare(self) -> Launch:
+        """Make the folders and return the launch. Raises AttemptFailed (disk full)."""
+        with _disk_errors():
+            for part in ("outputs/artifacts", "outputs/parameters"):
+                (self.folder / part).mkdir(parents=True, exist_ok=True)
+        plan = self.plan
+        mounts, views = self._inputs()
+        context = self._context(views)
+        return Launch(
+            run_id=plan.run,
+            task=plan.path,
+            attempt=plan.number,
+            image=plan.image,
+            command=resolve_arguments(plan.container.command, context),
+            args=resolve_arguments(plan.container.args, context),
+            env={**plan.env, **{name: resolve(value, context) for name, value in plan.container.env}},
+            mounts=(*mounts, *plan.volumes),
+            attempt_dir=self.folder,
+            log=self.log,
+            limits=plan.limits,
+            network=plan.network,
+        )
+
+    def _inputs(self) -> tuple[list[Mount], dict[str, list[View]]]:
+        mounts: list[Mount] = []
+        views: dict[str, list[View]] = {}
+        for name, items in self.plan.inputs.artifacts.items():
+            declared = self.plan.component.input_artifacts.get(name)
+            views[name] = []
+            for index, item in enumerate(items):
+                target = self._root / "inputs" / safe_name(name)
+                if declared is not None and declared.is_list:
+                    target = target / str(index)
+                if item.digest:
+                    mounts.append(Mount(self._store.path(item.digest), target))
+                uri = str(target) if item.digest or not item.uri else item.uri
+                views[name].append(_view(item, uri))
+        return mounts, views
+
+    def _context(self, views: Mapping[str, list[View]]) -> Context:
+        component, outputs = self.plan.component, self._root / "outputs"
+        return Context(
+            parameters=self.plan.inputs.parameters,
+            channels=self.plan.inputs.channels,
+            inputs=views,
+            outputs={name: self._output_view(name, declared) for name, declared in component.output_artifacts.items()},
+            parameter_files={name: str(outputs / "parameters" / safe_name(name)) for name in component.output_parameters},
+            output_file=str(outputs / "executor_output.json"),
+            job=self.plan.job,
+        )
+
+    def _output_view(self, name: str, declared: OutputArtifact) -> View:
+        path = str(self._output_path(name))
+        return View(name, path, path, declared.type.schema_title, declared.type.schema_version)
+
+    def _output_path(self, name: str) -> PurePosixPath:
+        return self._root / "outputs" / "artifacts" / safe_name(name)
+
+    # After
+
+    def harvest(self) -> Outputs:
+        """Return the outputs of an attempt that exited 0, published in the store.
+
+        Raises AttemptFailed: an output is missing or invalid, or the disk is full.
+        """
+        with _disk_errors():
+            written = self._executor_output()
+            parameters = {
+                name: self._parameter(name, kind, written)
+                for name, kind in self.plan.component.output_parameters.items()
+            }
+            artifacts = {
+                name: self._artifacts(name, declared, written)
+                for name, declared in self.plan.component.output_artifacts.items()
+            }
+        return Outputs(parameters, artifacts)
+
+    def _executor_output(self) -> dict[str, Any]:
+        path = self.folder / "outputs" / "executor_output.json"
+        raw = read_regular(path, _MAX_EXECUTOR_OUTPUT, "executor output")
+        if raw is None:
+            return {}
+        try:
+            document = json.loads(raw)
+        except ValueError as error:
+            raise invalid(f"executor output: is not JSON: {error}") from error
+        if not isinstance(document, dict):
+            raise invalid("executor output: is not a JSON object")
+        for key, kind in (("parameterValues", dict), ("artifacts", dict)):
+            if not isinstance(document.get(key, {}), kind):
+                raise invalid(f"executor output: {key} is not a JSON object")
+        return document
+
+    def _parameter(self, name: str, kind: Any, written: Mapping[str, Any]) -> Value:
+        """Return an output parameter: ExecutorOutput wins over the parameter's file, as in the KFP launcher."""
+        place = f"output {name!r}"
+        values = written.get("parameterValues", {})
+        if name in values:
+            return check_output(values[name], kind, place)
+        raw = read_regular(self.folder / "outputs" / "parameters" / safe_name(name), 2**24, place)
+        if raw is None:
+            raise AttemptFailed(Failure(FailureClass.OUTPUT_MISSING, f"{place} was not written", exit_code=0))
+        return decode_output(raw, kind, place)
+
+    def _artifacts(self, name: str, declared: OutputArtifact, written: Mapping[str, Any]) -> tuple[Artifact, ...]:
+        reported = self._reported(name, written)
+        if declared.is_list:
+            return tuple(self._one(name, declared, item) for item in reported)
+        return (self._one(name, declared, reported[0] if reported else {}),)
+
+    def _reported(self, name: str, written: Mapping[str, Any]) -> list[dict[str, Any]]:
+        entry = written.get("artifacts", {}).get(name, {})
+        items = entry.get("artifacts", []) if isinstance(entry, dict) else None
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise invalid(f"executor output: artifacts of {name!r} are not a list of objects")
+        return items
+
+    def _one(self, name: str, declared: OutputArtifact, reported: Mapping[str, Any]) -> Artifact:
+        given = str(self._output_path(name))
+        uri = str(reported.get("custom_path") or reported.get("uri") or given)
+        metadata = reported.get("metadata", {})
+        if not isinstance(metadata, dict):
+            raise invalid(f"executor output: metadata of {name!r} is not an object")
+        if "://" in uri:
+            return Artifact(name, declared.type, uri=uri, metadata=metadata)
+        path = self._host_path(uri, name)
+        if not os.path.lexists(path):
+            if declared.type.schema_title in METADATA_ONLY and reported:
+                return Artifact(name, declared.type, metadata=metadata)
+            raise AttemptFailed(Failure(FailureClass.OUTPUT_MISSING, f"output artifact {name!r} was not written", exit_code=0))
+        self._check_type(name, declared, path)
+        try:
+            digest = self._store.publish(path, move=True)
+        except BadContent as error:
+            raise invalid(f"output artifact {name!r} {error}") from error
+        return Artifact(name, declared.type, digest=digest, metadata=metadata)
+
+    def _host_path(self, uri: str, name: str) -> Path:
+        """Return the host path of a path that the step reported. Raises AttemptFailed if it is not in its outputs."""
+        try:
+            relative = PurePosixPath(os.path.normpath(uri)).relative_to(self._root / "outputs")
+        except ValueError as error:
+            raise invalid(f"output artifact {name!r}: the step says it is at {uri}, outside of its outputs") from error
+        path = self.folder / "outputs"
+        for part in relative.parts:
+            path = path / part
+            if path.is_symlink():
+                raise invalid(f"output artifact {name!r}: is a symbolic link")
+        return path
+
+    def _check_type(self, name: str, declared: OutputArtifact, path: Path) -> None:
+        if declared.type.schema_title not in _TEXT_TYPES:
+            return
+        if not path.is_file():
+            raise invalid(f"output artifact {name!r}: a {declared.type.schema_title} is a file, not a folder")
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise invalid(f"output artifact {name!r}: is not UTF-8 text (byte {error.start})") from error
+
+
+def _view(item: Artifact, uri: str) -> View:
+    return View(item.name, uri, uri, item.type.schema_title, item.type.schema_version, item.metadata)
+
+
+def read_regular(path: Path, limit: int, place: str) -> bytes | None:
+    """Return the content of a file that a step wrote, None if absent.
+
+    Never follows a link and never blocks on a FIFO. Raises AttemptFailed(OUTPUT_INVALID) for anything but a regular file of
+    at most `limit` bytes.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise invalid(f"{place}: cannot be read: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise invalid(f"{place}: is not a regular file")
+        if status.st_size > limit:
+            raise invalid(f"{place}: {status.st_size} bytes are too many (at most {limit})")
+        return stream.read()
+
+
+class _disk_errors:  # noqa: N801 - used as a statement
+    """Turns a full disk into the failure class that says so."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            place = error.filename or "the state folder"
+            raise AttemptFailed(Failure(FailureClass.DISK_FULL, f"no space left on the disk ({place})")) from error

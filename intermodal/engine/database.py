@@ -1,0 +1,203 @@
+"""The run database: one SQLite file (WAL) for runs, tasks, attempts, the cache and remembered hashes.
+
+Times are seconds since the epoch, UTC. Every write is its own transaction, so a reader never sees half a fact.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from intermodal.engine.artifacts import Outputs
+from intermodal.engine.failure import Failure
+from intermodal.engine.store import hash_file
+from intermodal.errors import EnvironmentProblem
+
+SCHEMA_VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE runs (
+  id TEXT PRIMARY KEY, pipeline TEXT NOT NULL, pipeline_digest TEXT NOT NULL, backend TEXT NOT NULL,
+  arguments TEXT NOT NULL, configuration TEXT NOT NULL, configuration_digest TEXT NOT NULL,
+  state TEXT NOT NULL, started REAL NOT NULL, ended REAL, outputs TEXT
+) STRICT;
+CREATE TABLE tasks (
+  run TEXT NOT NULL REFERENCES runs(id), path TEXT NOT NULL, component TEXT NOT NULL, state TEXT NOT NULL,
+  fingerprint TEXT, inputs TEXT, outputs TEXT, cached_from TEXT,
+  failure_class TEXT, failure TEXT, exit_code INTEGER, started REAL, ended REAL,
+  PRIMARY KEY (run, path)
+) STRICT;
+CREATE TABLE attempts (
+  run TEXT NOT NULL, path TEXT NOT NULL, number INTEGER NOT NULL, handle TEXT, image TEXT NOT NULL, log TEXT NOT NULL,
+  started REAL NOT NULL, ended REAL, exit_code INTEGER, failure_class TEXT, failure TEXT,
+  PRIMARY KEY (run, path, number)
+) STRICT;
+CREATE TABLE cache (
+  fingerprint TEXT PRIMARY KEY, component TEXT NOT NULL, outputs TEXT NOT NULL, run TEXT NOT NULL, path TEXT NOT NULL,
+  seconds REAL NOT NULL, created REAL NOT NULL
+) STRICT;
+CREATE TABLE hashes (
+  device INTEGER NOT NULL, inode INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL,
+  PRIMARY KEY (device, inode)
+) STRICT;
+"""
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """What an earlier task with the same fingerprint gave, and where."""
+
+    outputs: Outputs
+    run: str
+    path: str
+    seconds: float
+
+
+class Database:
+    """The database file at `path`, made if absent. One connection, guarded by a lock; any number of processes."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+            self._connection.row_factory = sqlite3.Row
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._prepare(path)
+        except (OSError, sqlite3.Error) as error:
+            raise EnvironmentProblem(f"{path}: the run database cannot be opened: {error}") from error
+
+    def _prepare(self, path: Path) -> None:
+        with self.transaction() as connection:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                for statement in _SCHEMA.split(";\n"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            elif version != SCHEMA_VERSION:
+                raise EnvironmentProblem(
+                    f"{path}: was made by another version (schema {version}, this one reads {SCHEMA_VERSION})",
+                    hint="use the version that made it, or another state folder (--state)",
+                )
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, and alone among writers."""
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+
+    def query(self, sql: str, values: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
+        with self._lock:
+            return self._connection.execute(sql, values).fetchall()
+
+    def _write(self, sql: str, values: tuple[Any, ...]) -> None:
+        with self.transaction() as connection:
+            connection.execute(sql, values)
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    # Runs
+
+    def add_run(self, run: str, pipeline: str, digest: str, backend: str, arguments: str, configuration: tuple[str, str]) -> None:
+        self._write(
+            "INSERT INTO runs (id, pipeline, pipeline_digest, backend, arguments, configuration, configuration_digest, state,"
+            " started) VALUES (?,?,?,?,?,?,?,'RUNNING',?)",
+            (run, pipeline, digest, backend, arguments, *configuration, time.time()),
+        )
+
+    def end_run(self, run: str, state: str, outputs: Outputs) -> None:
+        self._write(
+            "UPDATE runs SET state=?, ended=?, outputs=? WHERE id=?",
+            (state, time.time(), _dump(outputs.as_json()), run),
+        )
+
+    # Tasks and attempts
+
+    def put_task(self, run: str, path: str, component: str, values: Mapping[str, Any]) -> None:
+        """Insert or update the task; `values` are columns of the table."""
+        names = list(values)
+        columns = "".join(f", {name}" for name in names)
+        updates = ", ".join(f"{name}=excluded.{name}" for name in names)
+        self._write(
+            f"INSERT INTO tasks (run, path, component{columns}) VALUES (?,?,?{',?' * len(names)})"
+            f" ON CONFLICT (run, path) DO UPDATE SET {updates}",
+            (run, path, component, *values.values()),
+        )
+
+    def start_attempt(self, run: str, path: str, number: int, image: str, log: Path) -> None:
+        self._write(
+            "INSERT INTO attempts (run, path, number, image, log, started) VALUES (?,?,?,?,?,?)",
+            (run, path, number, image, str(log), time.time()),
+        )
+
+    def set_handle(self, run: str, path: str, number: int, handle: str) -> None:
+        self._write("UPDATE attempts SET handle=? WHERE run=? AND path=? AND number=?", (handle, run, path, number))
+
+    def end_attempt(self, run: str, path: str, number: int, exit_code: int | None, failure: Failure | None) -> None:
+        self._write(
+            "UPDATE attempts SET ended=?, exit_code=?, failure_class=?, failure=? WHERE run=? AND path=? AND number=?",
+            (
+                time.time(),
+                exit_code,
+                failure.kind.value if failure else None,
+                failure.message if failure else None,
+                run,
+                path,
+                number,
+            ),
+        )
+
+    # Cache
+
+    def cached(self, fingerprint: str) -> CacheEntry | None:
+        rows = self.query("SELECT outputs, run, path, seconds FROM cache WHERE fingerprint=?", (fingerprint,))
+        if not rows:
+            return None
+        row = rows[0]
+        return CacheEntry(Outputs.from_json(json.loads(row["outputs"])), row["run"], row["path"], row["seconds"])
+
+    def put_cache(self, fingerprint: str, component: str, outputs: Outputs, run: str, path: str, seconds: float) -> None:
+        self._write(
+            "INSERT INTO cache VALUES (?,?,?,?,?,?,?) ON CONFLICT (fingerprint) DO UPDATE SET"
+            " outputs=excluded.outputs, run=excluded.run, path=excluded.path, seconds=excluded.seconds, created=excluded.created",
+            (fingerprint, component, _dump(outputs.as_json()), run, path, seconds, time.time()),
+        )
+
+    # Hashes
+
+    def file_hash(self, path: Path, status: os.stat_result) -> str:
+        """Return the sha256 of `path`, remembered by (device, inode, size, mtime).
+
+        A file changed in the last two seconds is not remembered: a clock tick may hide a second change.
+        """
+        key = (status.st_dev, status.st_ino)
+        rows = self.query("SELECT size, mtime_ns, sha256 FROM hashes WHERE device=? AND inode=?", key)
+        if rows and (rows[0]["size"], rows[0]["mtime_ns"]) == (status.st_size, status.st_mtime_ns):
+            return str(rows[0]["sha256"])
+        digest = hash_file(path, status)
+        if time.time() - status.st_mtime > 2:
+            self._write(
+                "INSERT OR REPLACE INTO hashes VALUES (?,?,?,?,?)", (*key, status.st_size, status.st_mtime_ns, digest)
+            )
+        return digest
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

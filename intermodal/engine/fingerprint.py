@@ -1,0 +1,86 @@
+"""The identity of a task. The list in `parts` is the documentation: what is in it makes another task, nothing else does.
+
+Paths never count: a command is resolved with content hashes in their place, so a key is the same on every machine, an
+image changed under an old tag is a miss, and an upstream step that wrote the same bytes again leaves downstream cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from intermodal.engine.artifacts import Artifact, Inputs
+from intermodal.engine.placeholders import Context, View, resolve_arguments
+from intermodal.spec.document import canonical_json, sha256_text
+from intermodal.spec.types import Component, Container
+
+SCHEMA = 1
+
+
+def fingerprint(component: Component, container: Container, inputs: Inputs, image_digest: str, job: dict[str, str]) -> str:
+    """Return the sha256 (hex) of `parts`."""
+    return sha256_text(canonical_json(parts(component, container, inputs, image_digest, job)))
+
+
+def custom_fingerprint(component: Component, key: str) -> str:
+    """Return the identity for a cache key that the pipeline's author chose; everything else is ignored, as in KFP."""
+    return sha256_text(canonical_json(["custom", SCHEMA, component.name, key]))
+
+
+def parts(
+    component: Component, container: Container, inputs: Inputs, image_digest: str, job: dict[str, str]
+) -> list[tuple[str, Any]]:
+    """Return the parts of the identity, named, in order."""
+    context = _symbolic(component, inputs, job)
+    return [
+        ("schema", SCHEMA),
+        ("outputs", _interface(component)),
+        ("image", image_digest),
+        ("command", list(resolve_arguments(container.command, context))),
+        ("args", list(resolve_arguments(container.args, context))),
+        ("parameters", dict(inputs.parameters)),
+        ("artifacts", {name: [item.identity() for item in items] for name, items in inputs.artifacts.items()}),
+        ("env", [[name, *resolve_arguments([value], context)] for name, value in container.env]),
+        ("volumes", [[volume.path, volume.sub_path] for volume in container.volumes]),
+        ("secrets", []),
+    ]
+
+
+def _interface(component: Component) -> dict[str, Any]:
+    return {
+        "parameters": {name: kind.value for name, kind in component.output_parameters.items()},
+        "artifacts": {
+            name: [output.type.schema_title, output.type.schema_version, output.is_list]
+            for name, output in component.output_artifacts.items()
+        },
+    }
+
+
+def _symbolic(component: Component, inputs: Inputs, job: dict[str, str]) -> Context:
+    """Return a context whose paths are content hashes (inputs) or names (outputs)."""
+    return Context(
+        parameters=inputs.parameters,
+        channels=inputs.channels,
+        inputs={name: _views(name, items) for name, items in inputs.artifacts.items()},
+        outputs={
+            name: View(name, f"output:{name}", f"output:{name}", output.type.schema_title, output.type.schema_version)
+            for name, output in component.output_artifacts.items()
+        },
+        parameter_files={name: f"output:{name}" for name in component.output_parameters},
+        output_file="output:",
+        job=job,
+    )
+
+
+def _views(name: str, items: Sequence[Artifact]) -> list[View]:
+    return [
+        View(
+            name=f"{name}-{index}",
+            uri=f"content:{item.digest or item.uri}",
+            path=f"content:{item.digest or item.uri}",
+            schema_title=item.type.schema_title,
+            schema_version=item.type.schema_version,
+            metadata=item.metadata,
+        )
+        for index, item in enumerate(items)
+    ]

@@ -1,0 +1,81 @@
+"""The state folder and the folders of runs and attempts in it.
+
+`<state>/` (default `.intermodal`): `intermodal.db`, `store/`, `volumes/<claim>/`, and `runs/<run>/` with `tasks/<task>/<attempt>/`
+(`outputs/` that the step writes, `log.txt`) and `outputs/`, where each output of the pipeline is a link into the store.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+_README = """This folder holds what `intermodal run` remembers: runs, logs, artifacts, the cache.
+
+runs/<run>/outputs/   the outputs of a run (links into store/)
+runs/<run>/tasks/     each attempt's log
+store/                artifacts, named by their content; never edit them
+volumes/              what steps keep between attempts and runs
+intermodal.db         the record of runs, an SQLite database
+
+Nothing else depends on it: it may be deleted when no run is going on.
+"""
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+
+
+def safe_name(name: str) -> str:
+    """Return `name` as one path component: unsafe characters as %XX, so that different names stay different."""
+    encoded = _UNSAFE.sub(lambda match: "".join(f"%{byte:02X}" for byte in match.group().encode()), name)
+    encoded = re.sub(r"^\.", "%2E", encoded) or "%"
+    if len(encoded) > 120:
+        import hashlib
+
+        encoded = encoded[:80] + "%" + hashlib.sha256(name.encode()).hexdigest()[:16]
+    return encoded
+
+
+@dataclass(frozen=True)
+class StateFolder:
+    """The state folder at `root` (absolute)."""
+
+    root: Path
+
+    @staticmethod
+    def at(path: Path) -> StateFolder:
+        """Make the folder and what explains it, if absent."""
+        root = path.absolute()
+        root.mkdir(parents=True, exist_ok=True)
+        for name, content in (
+            ("README.txt", _README),
+            (".gitignore", "*\n"),
+            ("CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55\n"),
+        ):
+            target = root / name
+            if not target.exists():
+                target.write_text(content, encoding="utf-8")
+        return StateFolder(root)
+
+    @property
+    def database(self) -> Path:
+        return self.root / "intermodal.db"
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    def run(self, run: str) -> Path:
+        return self.root / "runs" / run
+
+    def attempt(self, run: str, task: str, number: int) -> Path:
+        return self.run(run).joinpath("tasks", *map(safe_name, task.split("/")), f"attempt-{number}")
+
+    def volume(self, claim: str, sub_path: str) -> Path:
+        """Return the folder of a volume, made if absent and writable for whoever the step runs as."""
+        folder = self.root / "volumes" / safe_name(claim)
+        for part in [None, *filter(None, sub_path.split("/"))]:
+            folder = folder if part is None else folder / safe_name(part)
+            folder.mkdir(parents=True, exist_ok=True)
+            if folder.stat().st_uid == os.getuid():
+                folder.chmod(0o1777)
+        return folder

@@ -1,0 +1,153 @@
+"""Parameter values: types, text form, and decoding of what a step wrote."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
+from intermodal.errors import BadInput
+from intermodal.spec.document import canonical_json, plain
+from intermodal.spec.types import InputParameter, ParameterType, Value
+
+MAX_PARAMETER_BYTES = 1024 * 1024
+"""A parameter is for values that fit in a command line or a record; larger things are artifacts."""
+
+
+def text(value: Value) -> str:
+    """Return `value` as it appears in a command line: what the KFP launcher prints.
+
+    Strings raw, numbers without exponent or needless fraction, `true`/`false`, lists and structs as compact JSON, null empty.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return _float_text(value)
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _float_text(value: float) -> str:
+    """Format like Go's FormatFloat(value, 'f', -1): the shortest digits that read back, never an exponent."""
+    if value.is_integer():
+        return str(int(value))
+    digits = repr(value)
+    if "e" not in digits:
+        return digits
+    mantissa, exponent = digits.split("e")
+    places = max(0, len(mantissa.partition(".")[2]) - int(exponent))
+    return f"{value:.{places}f}"
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def coerce(value: Value, kind: ParameterType, place: str) -> Value:
+    """Return `value` as type `kind`. Raises BadInput naming `place` where the KFP backend would refuse it.
+
+    STRING takes any value (as its text); numbers, booleans, lists and structs must already be what they claim.
+    """
+    value = plain(value)
+    match kind:
+        case ParameterType.STRING:
+            return text(value)
+        case ParameterType.INTEGER if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        case ParameterType.DOUBLE if _is_number(value) and math.isfinite(value):
+            return value
+        case ParameterType.BOOLEAN if isinstance(value, bool):
+            return value
+        case ParameterType.LIST if isinstance(value, list):
+            return value
+        case ParameterType.STRUCT if isinstance(value, dict):
+            return value
+        case ParameterType.TASK_FINAL_STATUS | ParameterType.TASK_CONFIG if isinstance(value, dict):
+            return value
+    raise BadInput(f"{place}: expected {kind.value}, got {type(value).__name__} {shorten(value)}")
+
+
+def parse_argument(written: str, declared: InputParameter, place: str) -> Value:
+    """Return the value of `--arg name=written` by the declared type. Raises BadInput naming `place`."""
+    kind = declared.type
+    if kind is ParameterType.STRING:
+        return written
+    lowered = written.strip().lower()
+    try:
+        if kind is ParameterType.INTEGER:
+            return int(written)
+        if kind is ParameterType.DOUBLE:
+            return plain(float(written))
+        if kind is ParameterType.BOOLEAN and lowered in ("true", "false"):
+            return lowered == "true"
+        if kind in (ParameterType.LIST, ParameterType.STRUCT):
+            return coerce(json.loads(written), kind, place)
+    except ValueError as error:
+        raise BadInput(f"{place}: {written!r} is not a {kind.value}", hint="lists and structs are given as JSON") from error
+    raise BadInput(f"{place}: {written!r} is not a {kind.value}")
+
+
+def decode_output(raw: bytes, kind: ParameterType, place: str) -> Value:
+    """Return the value of a parameter file by the declared type.
+
+    Raises AttemptFailed(OUTPUT_INVALID) naming `place`. Source: `TextToPbValue` of the KFP backend.
+    """
+    if len(raw) > MAX_PARAMETER_BYTES:
+        raise invalid(f"{place}: {len(raw)} bytes are too many for a parameter (at most {MAX_PARAMETER_BYTES}); write an artifact")
+    try:
+        written = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise invalid(f"{place}: is not UTF-8 text") from error
+    try:
+        return _decode(written, kind)
+    except ValueError as error:
+        raise invalid(f"{place}: {shorten(written)} is not a {kind.value}") from error
+
+
+def _decode(written: str, kind: ParameterType) -> Value:
+    if kind is ParameterType.STRING:
+        return written
+    stripped = written.strip()
+    if kind is ParameterType.INTEGER:
+        return int(stripped)
+    if kind is ParameterType.DOUBLE:
+        number = float(stripped)
+        if not math.isfinite(number):
+            raise ValueError(stripped)
+        return plain(number)
+    if kind is ParameterType.BOOLEAN:
+        if stripped.lower() not in ("true", "false"):
+            raise ValueError(stripped)
+        return stripped.lower() == "true"
+    value = plain(json.loads(stripped, parse_constant=_refuse_constant))
+    if not isinstance(value, list if kind is ParameterType.LIST else dict):
+        raise ValueError(stripped)
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def check_output(value: Value, kind: ParameterType, place: str) -> Value:
+    """Return a value of ExecutorOutput as type `kind`. Raises AttemptFailed(OUTPUT_INVALID)."""
+    try:
+        return coerce(value, kind, place)
+    except BadInput as error:
+        raise invalid(error.message) from error
+
+
+def invalid(message: str) -> AttemptFailed:
+    return AttemptFailed(Failure(FailureClass.OUTPUT_INVALID, message))
+
+
+def shorten(value: Any, limit: int = 60) -> str:
+    """Return a short form of `value` for an error message."""
+    shown = canonical_json(value) if not isinstance(value, str) else repr(value)
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
