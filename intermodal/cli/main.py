@@ -1,0 +1,95 @@
+"""The command `intermodal`: finds the verb, runs it, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn, Protocol, cast
+
+from intermodal import __version__
+from intermodal.errors import ExitCode, IntermodalError
+
+
+class Verb(Protocol):
+    """What each module of this package beside this one gives."""
+
+    HELP: str
+
+    def configure(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace) -> int: ...
+
+
+VERBS = {
+    "run": "run a pipeline on this machine",
+    "runs": "list the runs of this state folder",
+    "show": "show a run: its tasks, failures and outputs",
+    "logs": "print the log of a task",
+    "compile": "compile a pipeline file to IR YAML",
+    "doctor": "explain what this machine lacks",
+    "engine": "make sure that a container engine answers",
+    "build": "build the step images",
+}
+"""Verb -> help; the module of that name is imported only when the verb is used."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    name = next((word for word in given if not word.startswith("-")), None)
+    parser = _parser(name)
+    args = parser.parse_args(given)
+    try:
+        return int(args.run(args))
+    except IntermodalError as error:
+        return _report(error, debug=args.debug)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return ExitCode.CANCELLED
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="intermodal",
+        description="Run Kubeflow pipelines of containers on this machine, truthfully.",
+        epilog="exit codes: 0 done · 1 a task failed · 2 bad input · 3 the machine lacks something · 4 not supported · 130 stopped",
+    )
+    parser.add_argument("--version", action="version", version=f"intermodal {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, help_text in VERBS.items():
+        sub = verbs.add_parser(name, help=help_text, description=help_text)
+        sub.add_argument("--debug", action="store_true", help="print a traceback for an error")
+        sub.add_argument(
+            "--state",
+            type=Path,
+            default=Path(os.environ.get("INTERMODAL_STATE", ".intermodal")),
+            metavar="DIR",
+            help="where runs, artifacts and the cache are kept (default: .intermodal, or $INTERMODAL_STATE)",
+        )
+        if name == chosen:
+            verb = cast(Verb, importlib.import_module(f"intermodal.cli.{name}"))
+            verb.configure(sub)
+            sub.set_defaults(run=verb.run)
+    return parser
+
+
+def _report(error: IntermodalError, *, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+    return int(error.exit_code)
+
+
+def entry() -> NoReturn:
+    """Entry point of the installed command."""
+    raise SystemExit(main())

@@ -1,0 +1,51 @@
+"""`intermodal show [RUN]`: a run's tasks, failures, configuration and outputs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sqlite3
+
+from intermodal.cli.progress import duration
+from intermodal.cli.records import find_run, local_time, open_database
+
+HELP = "show a run: its tasks, failures and outputs"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_id", nargs="?", metavar="RUN", help="a run, or a unique part of its name (default: the newest)")
+    parser.add_argument("--json", action="store_true", help="everything on record, as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    database = open_database(args.state)
+    found = find_run(database, args.run_id)
+    tasks = database.query("SELECT * FROM tasks WHERE run=? ORDER BY started, path", (found["id"],))
+    attempts = database.query("SELECT * FROM attempts WHERE run=? ORDER BY started", (found["id"],))
+    if args.json:
+        _print_json(found, tasks, attempts)
+        return 0
+    print(f"{found['id']}  {found['state']}  {local_time(found['started'])}  {found['backend']}")
+    print(f"configuration sha256:{found['configuration_digest'][:16]}  pipeline sha256:{found['pipeline_digest'][:16]}")
+    logs = {row["path"]: row["log"] for row in attempts}
+    for task in tasks:
+        took = duration(task["ended"] - task["started"]) if task["ended"] else ""
+        origin = f"  from {task['cached_from']}" if task["cached_from"] else ""
+        print(f"  {task['state']:<10} {took:>8}  {task['path']}{origin}")
+        if task["failure"]:
+            print(f"{'':22} {task['failure_class']}: {task['failure']}")
+            if task["path"] in logs:
+                print(f"{'':22} log: {logs[task['path']]}")
+    return 0
+
+
+def _print_json(found: sqlite3.Row, tasks: list[sqlite3.Row], attempts: list[sqlite3.Row]) -> None:
+    document = _decoded(found)
+    document["tasks"] = [_decoded(row) for row in tasks]
+    document["attempts"] = [_decoded(row) for row in attempts]
+    print(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False))
+
+
+def _decoded(row: sqlite3.Row) -> dict[str, object]:
+    documents = ("arguments", "configuration", "inputs", "outputs")
+    return {key: json.loads(row[key]) if key in documents and row[key] else row[key] for key in row.keys()}  # noqa: SIM118

@@ -1,0 +1,133 @@
+"""From what the user names (a Python file, IR YAML) to a pipeline and its arguments."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from intermodal.errors import BadInput, EnvironmentProblem
+from intermodal.settings import find_project
+from intermodal.spec.load import load_pipeline
+from intermodal.spec.types import Pipeline
+
+Configure = Callable[[dict[str, Any]], dict[str, Any]]
+"""A pipeline file may define `configure(values) -> arguments`: it checks the user's values and resolves them to arguments."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A pipeline, and how its arguments are made if it says so."""
+
+    pipeline: Pipeline
+    configure: Configure | None = None
+
+
+def load_source(path: Path, name: str | None = None) -> Source:
+    """Load a pipeline from a Python file (compiled in memory) or IR YAML/JSON. Raises BadInput."""
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file", hint="give a Python file with a @dsl.pipeline, or compiled IR YAML")
+    if path.suffix != ".py":
+        return Source(load_pipeline(path))
+    module = _import(path)
+    with tempfile.TemporaryDirectory(prefix="intermodal-") as folder:
+        compiled = Path(folder) / f"{path.stem}.yaml"
+        compile_module(module, path, compiled, name)
+        return Source(load_pipeline(compiled), getattr(module, "configure", None))
+
+
+def compile_file(path: Path, target: Path, name: str | None = None) -> None:
+    """Compile the pipeline of a Python file to IR YAML at `target`. Raises BadInput."""
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file")
+    compile_module(_import(path), path, target, name)
+
+
+def _import(path: Path) -> ModuleType:
+    project = find_project(path.absolute().parent)
+    for folder in (path.absolute().parent, project):
+        if folder is not None and str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
+    spec = importlib.util.spec_from_file_location(f"_pipeline_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise BadInput(f"{path}: cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        hint = "pip install 'intermodal[kfp]'" if error.name and error.name.startswith("kfp") else None
+        raise EnvironmentProblem(f"{path}: needs the Python package {error.name!r}", hint=hint) from error
+    except Exception as error:  # noqa: BLE001 - any error of the user's file is the user's to see
+        raise BadInput(f"{path}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", hint="--debug shows where") from error
+    return module
+
+
+def compile_module(module: ModuleType, path: Path, target: Path, name: str | None) -> None:
+    """Compile the module's pipeline (the one named `name` if there are several). Raises BadInput."""
+    from kfp import compiler
+    from kfp.dsl import base_component, graph_component
+
+    own = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, graph_component.GraphComponent) and not key.startswith("_")
+    }
+    if not own:
+        own = {key: value for key, value in vars(module).items() if isinstance(value, base_component.BaseComponent)}
+    chosen = _choose(own, path, name)
+    try:
+        compiler.Compiler().compile(chosen, str(target))
+    except Exception as error:  # noqa: BLE001 - the compiler's errors have no common type
+        raise BadInput(f"{path}: does not compile: {error}") from error
+
+
+def _choose(found: Mapping[str, Any], path: Path, name: str | None) -> Any:
+    if name is not None:
+        for key, value in found.items():
+            if name in (key, value.name):
+                return value
+        raise BadInput(f"{path}: has no pipeline {name!r}", hint=f"it has {', '.join(found) or 'none'}")
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if not found:
+        raise BadInput(f"{path}: has no @dsl.pipeline and no component")
+    raise BadInput(f"{path}: has several pipelines: {', '.join(found)}", hint="choose one with --pipeline NAME")
+
+
+def read_values(config: Path | None, arguments: list[str]) -> dict[str, Any]:
+    """Return the values of a configuration file with `NAME=VALUE` arguments over them.
+
+    From the file values are YAML's; from the command line text. Raises BadInput.
+    """
+    values = _read_config(config) if config is not None else {}
+    for argument in arguments:
+        key, separator, value = argument.partition("=")
+        if not separator or not key:
+            raise BadInput(f"--arg {argument!r}: expected NAME=VALUE")
+        values[key] = value
+    return values
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    import yaml
+
+    from intermodal.spec.document import plain
+    from intermodal.yaml12 import Loader
+
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506 - a SafeLoader
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise BadInput(f"{path}: is not YAML{where}: {getattr(error, 'problem', error)}") from error
+    if not isinstance(document, dict):
+        raise BadInput(f"{path}: expected names and values, got {type(document).__name__}")
+    return dict(plain(document))
