@@ -42,7 +42,9 @@ def main(argv: Sequence[str]) -> None:
 def _materialise(name: str, seed: int, fetched: Sequence[Path], local: Path | None, target: Path) -> None:
     if name == registry.LOCAL:
         if local is None:
-            raise StepError("backbone 'local' needs a folder, and none was given", hint="pass the pipeline's local backbone")
+            raise StepError(
+                "backbone 'local' needs a folder, and none was given", hint="pass the pipeline's local backbone"
+            )
         facts = {"name": name, "revision": "", "source": "local", "license": None}
         _copy(local, target)
     elif registry.is_builtin(name):

@@ -21,7 +21,7 @@ _TINY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "i
 def package_folder() -> Path:
     """Return the folder of minilm's files.
 
-    The package is found without being imported: importing it would pull in sentence_transformers, which is not installed.
+    The package is found without being imported: that would pull in sentence_transformers, which is not installed.
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:

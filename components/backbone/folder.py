@@ -43,7 +43,9 @@ def weight_files(folder: Path) -> list[str]:
     shards = sorted({str(name) for name in dict(index.get("weight_map", {})).values()})
     for shard in shards:
         if Path(shard).name != shard or not shard.endswith(".safetensors"):
-            raise StepError(f"{folder / WEIGHTS_INDEX} names the shard {shard!r}, which is no safetensors file beside it")
+            raise StepError(
+                f"{folder / WEIGHTS_INDEX} names the shard {shard!r}, which is no safetensors file beside it"
+            )
         if not (folder / shard).is_file():
             raise StepError(f"{folder / WEIGHTS_INDEX} names the shard {shard!r}, which is not there")
     return [WEIGHTS_INDEX, *shards]
@@ -88,7 +90,7 @@ def refuse_without_tokenizer(source: str) -> None:
     """Raise the StepError for a backbone without a fast tokenizer."""
     raise StepError(
         f"backbone {source} has no {TOKENIZER}",
-        hint="save it once with AutoTokenizer.from_pretrained(..., use_fast=True).save_pretrained(...) and use name 'local'",
+        hint="save it once with AutoTokenizer.from_pretrained(...).save_pretrained(...) and use the name 'local'",
     )
 
 
@@ -120,6 +122,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_json_object(folder / MANIFEST)
     if manifest.get("schema_version") != SCHEMA_VERSION:
         raise StepError(
-            f"{folder / MANIFEST} has schema_version {manifest.get('schema_version')!r}, this step reads {SCHEMA_VERSION}"
+            f"{folder / MANIFEST} has schema_version {manifest.get('schema_version')!r}, known is {SCHEMA_VERSION}"
         )
     return manifest

@@ -37,7 +37,9 @@ def fetch(name: str, revision: str, target: Path) -> dict[str, Any]:
         raise StepError(f"{name!r} is not the name of a Hub model", hint=registry.hint_for(name))
     info = _repository(name, revision)
     names = [sibling.rfilename for sibling in info.siblings or []]
-    wanted = [file for file in names if any(fnmatch.fnmatchcase(file, pattern) for pattern in WANTED) and "/" not in file]
+    wanted = [
+        file for file in names if any(fnmatch.fnmatchcase(file, pattern) for pattern in WANTED) and "/" not in file
+    ]
     source = f"{name}@{revision}"
     if not any(file.endswith(".safetensors") for file in wanted):
         refuse_without_safetensors(source, names)
@@ -84,7 +86,7 @@ def _reach(name: str, revision: str, call: Any) -> Any:
         ) from error
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
         raise _unreachable(name, error) from error
-    except Exception as error:  # noqa: BLE001 - the HTTP library's error classes are no part of huggingface_hub's interface
+    except Exception as error:  # the HTTP library's error classes are no part of huggingface_hub's interface
         if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2", "requests"):
             raise _unreachable(name, error) from error
         raise

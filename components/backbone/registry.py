@@ -1,4 +1,4 @@
-"""Names of backbones. Standard library only: the host's configuration imports it to check names before anything starts."""
+"""Names of backbones. Standard library only: the host's configuration checks names with it before anything starts."""
 
 from __future__ import annotations
 

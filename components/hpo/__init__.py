@@ -1,0 +1,1 @@
+"""Step `hpo`: searches hyperparameters with Optuna; an interrupted search goes on where it stood."""

@@ -1,0 +1,1 @@
+"""Step `trainer`: fine-tunes a backbone to label the tokens of whole documents."""

@@ -1,0 +1,48 @@
+"""KFP interface of the trainer step."""
+
+from kfp import dsl
+
+from components.images import image
+
+
+@dsl.container_component
+def trainer(
+    dataset: dsl.Input[dsl.Dataset],
+    backbone: dsl.Input[dsl.Model],
+    hyperparameters: dict,
+    training: dict,
+    seed: int,
+    model: dsl.Output[dsl.Model],
+    metrics: dsl.Output[dsl.Metrics],
+):
+    """Fine-tune a backbone to find entities; keep the epoch with the best validation span macro-F1.
+
+    Args:
+        dataset: dataset folder.
+        backbone: backbone folder.
+        hyperparameters: learning_rate, batch_size, weight_decay, dropout, gradient_accumulation, ...
+        training: epochs, patience, max_tokens, stride, ...
+        seed: fixes order, dropout and new weights.
+        model: the model folder.
+        metrics: scores on validation, epochs, time.
+    """
+    return dsl.ContainerSpec(
+        image=image("trainer"),
+        command=["python", "-m", "components.trainer"],
+        args=[
+            "--dataset",
+            dataset.path,
+            "--backbone",
+            backbone.path,
+            "--hyperparameters",
+            hyperparameters,
+            "--training",
+            training,
+            "--seed",
+            seed,
+            "--model",
+            model.path,
+            "--executor-output",
+            "{{$.outputs.output_file}}",
+        ],
+    )

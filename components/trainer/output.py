@@ -1,0 +1,69 @@
+"""The model folder: what training leaves for the converter, byte for byte the same for the same training."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import save
+
+from components.kfp_io import write_json
+from components.trainer.backbone import read_backbone
+
+if TYPE_CHECKING:
+    from components.trainer.data import TrainingData
+    from components.trainer.settings import Hyperparameters, TrainingSettings
+    from components.trainer.training import Result
+
+SCHEMA_VERSION = 1
+
+
+def write_model(
+    folder: Path,
+    result: Result,
+    data: TrainingData,
+    backbone: Path,
+    hyperparameters: Hyperparameters,
+    settings: TrainingSettings,
+    seed: int,
+) -> None:
+    """Write config.json, model.safetensors, tokenizer.json, ner.json and history.json into `folder`.
+
+    No time stands in any of them: training again with the same inputs must leave what follows cached.
+    """
+    manifest = read_backbone(backbone)
+    folder.mkdir(parents=True, exist_ok=True)
+    result.model.config.architectures = [type(result.model).__name__]
+    (folder / "config.json").write_text(result.model.config.to_json_string(use_diff=True), encoding="utf-8")
+    weights = {name: tensor.contiguous() for name, tensor in result.model.state_dict().items()}
+    # save_file would make a file that only this uid can read; the next step may run under another.
+    (folder / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
+    shutil.copyfile(backbone / "tokenizer.json", folder / "tokenizer.json")
+    write_json(
+        folder / "ner.json",
+        {
+            "schema_version": SCHEMA_VERSION,
+            "backbone": {"name": manifest.name, "revision": manifest.revision},
+            "entity_types": list(data.entity_types),
+            "labels": list(result.labels),
+            "window": dataclasses.asdict(result.window),
+            "hyperparameters": dataclasses.asdict(hyperparameters),
+            "training": dataclasses.asdict(settings),
+            "seed": seed,
+            "dataset_sha256": data.content_sha256,
+            "scores": {"validation": scores_json(result.scores)},
+            "best_epoch": result.best_epoch,
+        },
+    )
+    history = [
+        {"epoch": epoch.number, "loss": epoch.loss, "macro_f1": epoch.macro_f1, "micro_f1": epoch.micro_f1}
+        for epoch in result.history
+    ]
+    write_json(folder / "history.json", history)
+
+
+def scores_json(scores: Any) -> dict[str, Any]:
+    """Return span scores as JSON values."""
+    return dataclasses.asdict(scores)
