@@ -1,0 +1,190 @@
+"""The Docker backend: one attempt is one container, which outlives the command that started it."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import docker.errors
+import requests
+from docker import APIClient
+
+from intermodal.backends.docker import images, outcome
+from intermodal.backends.docker.client import CONNECTION_ERRORS, connect, explain
+from intermodal.backends.docker.container import (
+    LABEL_RUN,
+    LABEL_STATE,
+    STEP_ROOT,
+    EngineTraits,
+    container_config,
+    hand_over,
+)
+from intermodal.backends.docker.logs import LogFollower
+from intermodal.backends.docker.probe import check_sharing
+from intermodal.backends.logs import LogWriter
+from intermodal.engine.backend import Capabilities, Exit, Image, Launch
+from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
+from intermodal.errors import EnvironmentProblem
+
+_RECONNECT_SECONDS = 30.0
+"""How long a lost engine may take to come back (a restart with live-restore) before its attempts are lost."""
+_ENDED = frozenset({"exited", "dead"})
+
+
+class DockerBackend:
+    """Runs attempts on the Docker engine that the environment names. Implements `intermodal.engine.backend.Backend`."""
+
+    name = "docker"
+    capabilities = Capabilities(
+        isolates_filesystem=True,
+        isolates_network=True,
+        enforces_cpu=True,
+        enforces_memory=True,
+        gpu=True,
+        needs_images=True,
+    )
+
+    def __init__(self) -> None:
+        self._state_dir: Path | None = None
+        self._connected: APIClient | None = None
+        self._traits: EngineTraits | None = None
+        self._lock = threading.Lock()
+
+    def _engine(self) -> tuple[APIClient, EngineTraits]:
+        with self._lock:
+            if self._connected is None:
+                self._connected = connect()
+            if self._traits is None:
+                self._traits = EngineTraits.of(self._connected.info())
+            return self._connected, self._traits
+
+    @property
+    def _client(self) -> APIClient:
+        return self._engine()[0]
+
+    def prepare(self, state_dir: Path) -> None:
+        """Check that an engine answers and shares the file system of `state_dir`. Raises EnvironmentProblem."""
+        state_dir.mkdir(parents=True, exist_ok=True)
+        self._state_dir = state_dir.resolve()
+        try:
+            check_sharing(self._client, self._state_dir)
+        except CONNECTION_ERRORS as error:
+            raise EnvironmentProblem("the Docker engine stopped answering") from error
+
+    def resolve_image(self, reference: str) -> Image:
+        """Find the image (pull it if it is not ours) and hash its content. Raises EnvironmentProblem naming it."""
+        memo = self._state_dir / "images" if self._state_dir else None
+        try:
+            return images.resolve(self._client, reference, memo)
+        except docker.errors.APIError as error:
+            raise EnvironmentProblem(f"image {reference}: {explain(error)}") from error
+        except CONNECTION_ERRORS as error:
+            raise EnvironmentProblem(f"image {reference}: the Docker engine stopped answering") from error
+
+    def step_root(self, attempt_dir: Path) -> PurePosixPath:
+        return STEP_ROOT
+
+    def start(self, launch: Launch) -> str:
+        """Create and start the container; return its id. Raises AttemptFailed."""
+        if launch.network == "tracking":
+            raise AttemptFailed(Failure(FailureClass.IMAGE, f"{launch.task}: network `tracking` has no server yet"))
+        client, traits = self._engine()
+        container = ""
+        try:
+            hand_over(self._ours(launch), traits.user)
+            made = client.create_container_from_config(container_config(client, launch, traits, self._state))
+            container = str(made["Id"])
+            client.start(container)
+        except docker.errors.APIError as error:
+            if container:
+                self.remove(container)
+            raise AttemptFailed(outcome.start_failure(error, launch)) from error
+        except CONNECTION_ERRORS as error:
+            raise AttemptFailed(outcome.engine_lost("stopped answering while the step was being started")) from error
+        return container
+
+    @property
+    def _state(self) -> str:
+        return str(self._state_dir or "")
+
+    def _ours(self, launch: Launch) -> list[Path]:
+        """Return what the step must be able to write: its outputs, and volumes that lie in the state folder."""
+        volumes = [mount.source for mount in launch.mounts if not mount.read_only and mount.source.is_dir()]
+        kept = [path for path in volumes if self._state_dir and path.resolve().is_relative_to(self._state_dir)]
+        return [launch.attempt_dir / "outputs", *kept]
+
+    def wait(self, handle: str, launch: Launch, on_line: Callable[[bytes], None] | None = None) -> Exit:
+        """Block until the container ends, with all of its output in the log. Never raises for a failing step."""
+        client, _ = self._engine()
+        with LogWriter(launch.log, launch.log_cap, on_line) as writer:
+            follower = LogFollower(client, handle, writer, launch.log_cap)
+            follower.start()
+            state = self._await_end(client, handle)
+            follower.finish()
+        if isinstance(state, Failure):
+            return Exit(None, state, 0.0)
+        try:
+            return outcome.read_exit(client, handle, state, launch)
+        except (*CONNECTION_ERRORS, docker.errors.APIError) as error:
+            return Exit(None, outcome.engine_lost(f"stopped answering: {type(error).__name__}"), 0.0)
+
+    def _await_end(self, client: APIClient, handle: str) -> dict[str, Any] | Failure:
+        """Return the engine's State of the ended container, or why it cannot be known."""
+        lost_at: float | None = None
+        while True:
+            try:
+                if lost_at is None:
+                    client.wait(handle, timeout=None)
+                state: dict[str, Any] = client.inspect_container(handle)["State"]
+            except docker.errors.NotFound:
+                return outcome.engine_lost(f"no longer has container {handle[:12]}: something else removed it")
+            except (docker.errors.APIError, requests.exceptions.RequestException) as error:
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() - lost_at > _RECONNECT_SECONDS:
+                    return outcome.engine_lost(f"stopped answering while the step ran ({type(error).__name__})")
+                time.sleep(1)
+                continue
+            if state["Status"] not in _ENDED:
+                lost_at = None  # it survived a restart of the engine: wait on
+            elif lost_at is not None and int(state["ExitCode"]) != 0:
+                return outcome.engine_lost("was restarted and the step ended with it")
+            else:
+                return state
+
+    def stop(self, handle: str, grace: float) -> None:
+        """SIGTERM, wait `grace` seconds, SIGKILL. Unknown or ended handles are no error."""
+        try:
+            self._client.stop(handle, timeout=max(0, math.ceil(grace)))
+        except (docker.errors.NotFound, *CONNECTION_ERRORS):
+            return  # nothing to stop, or `wait` reports the lost engine
+
+    def remove(self, handle: str) -> None:
+        """Remove the container if it is there. A failure here never changes a step's result."""
+        try:
+            self._client.remove_container(handle, force=True, v=True)
+        except (docker.errors.APIError, *CONNECTION_ERRORS):
+            return  # gone, being removed, or left for `cleanup`, which finds it by its label
+
+    def cleanup(self, run_id: str) -> int:
+        """Remove every container of a run of this state folder; return how many there were."""
+        labels = [f"{LABEL_RUN}={run_id}", f"{LABEL_STATE}={self._state}"]
+        try:
+            found = self._client.containers(all=True, filters={"label": labels})
+        except CONNECTION_ERRORS as error:
+            raise EnvironmentProblem(
+                "the Docker engine stopped answering; containers of the run may be left"
+            ) from error
+        for container in found:
+            self.remove(container["Id"])
+        return len(found)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connected is not None:
+                self._connected.close()
+            self._connected = None
+            self._traits = None

@@ -1,0 +1,128 @@
+"""What a step's container looks like: the container contract written as engine settings."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from docker import APIClient
+from docker.types import DeviceRequest, LogConfig, Mount
+
+from intermodal.engine.backend import Launch
+
+STEP_ROOT = PurePosixPath("/kfp")
+LABEL_RUN = "io.intermodal.run"
+LABEL_TASK = "io.intermodal.task"
+LABEL_ATTEMPT = "io.intermodal.attempt"
+LABEL_STATE = "io.intermodal.state"
+NOBODY = 10001
+"""The uid and gid of steps when the caller is root."""
+
+HOME_ENVIRONMENT: Mapping[str, str] = {
+    "HOME": "/tmp",
+    "TMPDIR": "/tmp",
+    # Any uid must do, and most have no passwd entry: getpass.getuser() looks here first.
+    "USER": "step",
+    "LOGNAME": "step",
+    "XDG_CACHE_HOME": "/tmp/.cache",
+    "XDG_CONFIG_HOME": "/tmp/.config",
+    "XDG_DATA_HOME": "/tmp/.local/share",
+    "MPLCONFIGDIR": "/tmp/.config/matplotlib",
+    "HF_HOME": "/tmp/.cache/huggingface",
+    "TORCHINDUCTOR_CACHE_DIR": "/tmp/.cache/torchinductor",
+    "NUMBA_CACHE_DIR": "/tmp/.cache/numba",
+}
+
+
+@dataclass(frozen=True)
+class EngineTraits:
+    """What differs from engine to engine."""
+
+    user: str
+    userns: str | None
+    local_log_driver: bool
+
+    @staticmethod
+    def of(info: Mapping[str, Any]) -> EngineTraits:
+        """Read the traits from the engine's `info`."""
+        options = " ".join(info.get("SecurityOptions") or ())
+        uid, gid = os.getuid(), os.getgid()
+        if re.search(r"name=rootless", options):
+            uid, gid = 0, 0  # of the user namespace: outside it is the caller
+        elif uid == 0:
+            uid, gid = NOBODY, NOBODY
+        # A daemon that remaps users would make outputs belong to a uid nobody asked for.
+        userns = "host" if re.search(r"name=userns", options) else None
+        return EngineTraits(f"{uid}:{gid}", userns, "local" in ((info.get("Plugins") or {}).get("Log") or ()))
+
+
+def container_config(client: APIClient, launch: Launch, traits: EngineTraits, state: str) -> dict[str, Any]:
+    """Return the create request for one attempt."""
+    limits = launch.limits
+    host = client.create_host_config(
+        init=True,
+        read_only=True,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        pids_limit=limits.pids,
+        mem_limit=limits.memory,
+        memswap_limit=limits.memory,
+        nano_cpus=round(limits.cpus * 1e9) if limits.cpus else None,
+        shm_size=limits.shm,
+        # Its pages count as the step's memory, so the memory limit is its only useful bound.
+        tmpfs={"/tmp": "rw,exec,nosuid,nodev,mode=1777" + (f",size={limits.memory}" if limits.memory else "")},
+        network_mode="none" if launch.network == "none" else "bridge",
+        userns_mode=traits.userns,
+        mounts=_mounts(launch),
+        device_requests=[DeviceRequest(count=limits.gpus, capabilities=[["gpu"]])] if limits.gpus else None,
+        log_config=_log_config(launch.log_cap) if traits.local_log_driver else None,
+        auto_remove=False,
+    )
+    config: dict[str, Any] = client.create_container_config(
+        image=launch.image.id,
+        command=list(launch.args) or None,
+        entrypoint=list(launch.command) or None,
+        environment={**HOME_ENVIRONMENT, **launch.env},
+        user=traits.user,
+        labels={
+            LABEL_RUN: launch.run_id,
+            LABEL_TASK: launch.task,
+            LABEL_ATTEMPT: str(launch.attempt),
+            LABEL_STATE: state,
+        },
+        host_config=host,
+        network_disabled=launch.network == "none",
+        stdin_open=False,
+    )
+    return config
+
+
+def _mounts(launch: Launch) -> list[Mount]:
+    """Bind mounts in the long form, in which ':' and spaces in a path mean nothing."""
+    outputs = Mount(str(STEP_ROOT / "outputs"), str((launch.attempt_dir / "outputs").absolute()), type="bind")
+    others = (
+        Mount(str(mount.target), str(mount.source.absolute()), type="bind", read_only=mount.read_only)
+        for mount in launch.mounts
+    )
+    return [outputs, *others]
+
+
+def _log_config(cap: int) -> LogConfig:
+    """The `local` driver keeps bytes as they are (json-file replaces invalid UTF-8) and bounds what it keeps."""
+    return LogConfig(type="local", config={"max-size": f"{2 * cap + 2**20}", "max-file": "2", "compress": "false"})
+
+
+def hand_over(paths: Sequence[Path], user: str) -> None:
+    """Give folders of ours (with all in them) to the step's user. Only root can, and only root needs to."""
+    if os.getuid() != 0:
+        return
+    uid, gid = (int(part) for part in user.split(":"))
+    for path in paths:
+        os.chown(path, uid, gid, follow_symlinks=False)
+        for base, folders, files in os.walk(path):
+            for name in folders + files:
+                os.chown(Path(base, name), uid, gid, follow_symlinks=False)

@@ -1,0 +1,64 @@
+"""What an exit status means, shared by the backends that run on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from intermodal.engine.failure import Failure, FailureClass
+
+_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT})
+_LITTLE_SPACE = 1024 * 1024
+
+
+def mebibytes(size: int) -> str:
+    """Return a byte count for people."""
+    return f"{size / 2**20:.0f} MiB" if size < 2**30 else f"{size / 2**30:.1f} GiB"
+
+
+def out_of_memory(exit_code: int | None, limit: int | None) -> Failure:
+    """Describe a step in which something was killed for memory, whatever its exit code says."""
+    limit_text = f"the limit is {mebibytes(limit)}" if limit else "the machine has no more"
+    if exit_code == 128 + signal.SIGKILL:
+        message = f"out of memory: the step was killed; {limit_text}"
+    else:
+        message = f"out of memory: a child process was killed, though the step itself exited {exit_code}; {limit_text}"
+    return Failure(FailureClass.OOM, message, exit_code)
+
+
+def classify(exit_code: int, command: str) -> Failure | None:
+    """Return the failure that a shell-style exit code stands for (128 + n: ended by signal n), None for 0.
+
+    Memory is not decided here: code 137 alone is no proof of it.
+    """
+    if exit_code == 0:
+        return None
+    if exit_code in (125, 126, 127):
+        reason = {125: "could not be started", 126: "cannot be executed", 127: "was not found"}[exit_code]
+        return Failure(FailureClass.IMAGE, f"exit code {exit_code}: {command!r} {reason} in the image", exit_code)
+    if exit_code > 128:
+        try:
+            number = signal.Signals(exit_code - 128)
+        except ValueError:
+            number = None
+        if number in _FROM_OUTSIDE:
+            return Failure(
+                FailureClass.KILLED, f"ended from outside by {number.name} (exit code {exit_code})", exit_code
+            )
+        if number is not None:
+            return Failure(FailureClass.USER_CODE, f"crashed with {number.name} (exit code {exit_code})", exit_code)
+    return Failure(FailureClass.USER_CODE, f"exit code {exit_code}", exit_code)
+
+
+def disk_full(folder: Path, exit_code: int | None) -> Failure | None:
+    """Return a failure if the file system of `folder` has no room left: a step that failed there failed for that."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return None
+    no_inode = status.f_files > 0 and status.f_favail == 0
+    if status.f_bavail * status.f_frsize >= _LITTLE_SPACE and not no_inode:
+        return None
+    what = "no inode" if no_inode else "no space"
+    return Failure(FailureClass.DISK_FULL, f"{what} left on the disk of {folder} (exit code {exit_code})", exit_code)

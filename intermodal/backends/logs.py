@@ -1,0 +1,106 @@
+"""Writing one attempt's log: bytes as they come, bounded in the file and in memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+MAX_LINE = 8 * 1024
+"""Longest line handed to `on_line`; the file keeps the line whole."""
+_MAX_TAIL = 1024 * 1024
+
+
+class LineSplitter:
+    """Cuts a byte stream into lines of bounded length. What is over `MAX_LINE` is dropped, never buffered."""
+
+    def __init__(self, on_line: Callable[[bytes], None]) -> None:
+        self._on_line = on_line
+        self._pending = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        *complete, rest = data.split(b"\n")
+        for piece in complete:
+            self._keep(piece)
+            self._emit()
+        self._keep(rest)
+
+    def close(self) -> None:
+        """Emit a last line that has no newline."""
+        if self._pending:
+            self._emit()
+
+    def _keep(self, piece: bytes) -> None:
+        room = MAX_LINE - len(self._pending)
+        if room > 0:
+            self._pending += piece[:room]
+
+    def _emit(self) -> None:
+        line = bytes(self._pending).removesuffix(b"\r")
+        self._pending.clear()
+        # A progress bar redraws its line with carriage returns: only the last state is a line.
+        self._on_line(line.rpartition(b"\r")[2])
+
+
+class LogWriter:
+    """Writes a log file of at most `cap` bytes (and one marker line): its head as it comes, at the end its tail.
+
+    The file is the attempt's whole log and nothing else, so opening it again (an attempt adopted by a new run of the
+    command) starts it afresh.
+    """
+
+    def __init__(self, path: Path, cap: int, on_line: Callable[[bytes], None] | None = None) -> None:
+        self._stream = path.open("wb")
+        self._lines = LineSplitter(on_line) if on_line else None
+        self._tail_room = min(_MAX_TAIL, cap // 4)
+        self._head_room = cap - self._tail_room
+        self._tail: deque[bytes] = deque()
+        self._tail_size = 0
+        self._dropped = 0
+        self.received = 0
+        """Bytes seen so far, written or not."""
+
+    def write(self, data: bytes) -> None:
+        self.received += len(data)
+        if self._lines:
+            self._lines.feed(data)
+        head, rest = data[: self._head_room], data[self._head_room :]
+        if head:
+            self._head_room -= len(head)
+            self._stream.write(head)
+            self._stream.flush()
+        if rest:
+            self._keep_tail(rest)
+
+    def _keep_tail(self, data: bytes) -> None:
+        if len(data) > self._tail_room:
+            self._dropped += len(data) - self._tail_room
+            data = data[len(data) - self._tail_room :]
+        self._tail.append(data)
+        self._tail_size += len(data)
+        while self._tail_size > self._tail_room:
+            oldest = self._tail.popleft()
+            excess = min(len(oldest), self._tail_size - self._tail_room)
+            if excess < len(oldest):
+                self._tail.appendleft(oldest[excess:])
+            self._tail_size -= excess
+            self._dropped += excess
+
+    def close(self) -> None:
+        if self._stream.closed:
+            return
+        if self._lines:
+            self._lines.close()
+        if self._dropped:
+            self._stream.write(b"\n[intermodal: %d bytes of the log are left out here]\n" % self._dropped)
+        self._stream.writelines(self._tail)
+        self._stream.close()
+
+    def __enter__(self) -> LogWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
