@@ -85,12 +85,19 @@ def write_json(path: str | Path, value: Any) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(target.name + ".part")
     temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, target)
+    temporary.replace(target)
 
 
 def write_executor_output(path: str | Path, metadata: Mapping[str, Mapping[str, Any]]) -> None:
     """Write ExecutorOutput with `metadata` for each named output artifact (for Metrics: the scalar values)."""
-    write_json(path, {"artifacts": {name: {"artifacts": [{"name": name, "metadata": dict(values)}]} for name, values in metadata.items()}})
+    write_json(
+        path,
+        {
+            "artifacts": {
+                name: {"artifacts": [{"name": name, "metadata": dict(values)}]} for name, values in metadata.items()
+            }
+        },
+    )
 
 
 def run_step(main: Callable[[Sequence[str]], None]) -> NoReturn:

@@ -11,7 +11,7 @@ class Loader(yaml.SafeLoader):
     """SafeLoader with the float rule of the YAML 1.2 core schema (PyYAML wants a dot in every float)."""
 
 
-Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
     list("-+0123456789."),

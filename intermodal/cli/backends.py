@@ -26,4 +26,4 @@ def make_backend(name: str, project: Path, state: Path) -> Backend:
         return ProcessBackend(project=project, state_dir=state.absolute())
     from intermodal.backends.docker import DockerBackend
 
-    return DockerBackend(state_dir=state.absolute())
+    return DockerBackend()

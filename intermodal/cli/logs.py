@@ -15,14 +15,18 @@ HELP = "print the log of a task"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", help="a task's path, or its last part")
-    parser.add_argument("run_id", nargs="?", metavar="RUN", help="a run, or a unique part of its name (default: the newest)")
+    parser.add_argument(
+        "run_id", nargs="?", metavar="RUN", help="a run, or a unique part of its name (default: the newest)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     database = open_database(args.state)
     found = find_run(database, args.run_id)
     rows = database.query("SELECT path, number, log FROM attempts WHERE run=? ORDER BY path, number", (found["id"],))
-    matching = [row for row in rows if row["path"] == args.task] or [row for row in rows if row["path"].split("/")[-1] == args.task]
+    matching = [row for row in rows if row["path"] == args.task] or [
+        row for row in rows if row["path"].split("/")[-1] == args.task
+    ]
     if not matching:
         hint = ", ".join(sorted({row["path"] for row in rows})) or "it started none"
         raise BadInput(f"run {found['id']} has no attempt of {args.task!r}", hint=f"tasks that started: {hint}")

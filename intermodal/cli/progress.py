@@ -25,7 +25,13 @@ _SIGNS = {
     State.SKIPPED: "–",
     State.CANCELLED: "■",
 }
-_COLOURS = {State.RUNNING: "cyan", State.SUCCEEDED: "green", State.CACHED: "green", State.FAILED: "red", State.CANCELLED: "yellow"}
+_COLOURS = {
+    State.RUNNING: "cyan",
+    State.SUCCEEDED: "green",
+    State.CACHED: "green",
+    State.FAILED: "red",
+    State.CANCELLED: "yellow",
+}
 _SHOWN_ROWS = 40
 
 

@@ -27,14 +27,22 @@ HELP = "run a pipeline on this machine"
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pipeline", type=Path, help="a Python file with a @dsl.pipeline, or compiled IR YAML")
     parser.add_argument("--pipeline", dest="name", metavar="NAME", help="which pipeline of the file, if it has several")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file with argument values; --arg wins over it")
     parser.add_argument(
-        "--arg", action="append", default=[], metavar="NAME=VALUE", help="an argument; lists and structs as JSON, artifacts as paths"
+        "--config", type=Path, metavar="FILE", help="YAML file with argument values; --arg wins over it"
+    )
+    parser.add_argument(
+        "--arg",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument; lists and structs as JSON, artifacts as paths",
     )
     add_backend_argument(parser)
     parser.add_argument("--no-cache", action="store_true", help="run every task, whatever ran before")
     parser.add_argument("--fail-fast", action="store_true", help="start nothing more once a task failed")
-    parser.add_argument("--max-parallel", type=int, default=16, metavar="N", help="attempts at once at most (default: 16)")
+    parser.add_argument(
+        "--max-parallel", type=int, default=16, metavar="N", help="attempts at once at most (default: 16)"
+    )
     parser.add_argument("--plain", action="store_true", help="plain lines, no live display")
     parser.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
 
@@ -81,7 +89,10 @@ def _request(source: Source, values: dict[str, Any], *, from_file: bool) -> Requ
 
 def _execute(session: Session, runner: Runner) -> Result:
     """Run with signals turned into a stop of the run."""
-    handlers = {number: signal.signal(number, lambda *_: runner.stop()) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    handlers = {
+        number: signal.signal(number, lambda *_: runner.stop())
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         return session.execute(runner)
     finally:
@@ -116,7 +127,9 @@ def _print_result(result: Result) -> None:
         if path.suffix == ".md":
             console.print(Markdown(path.read_text(encoding="utf-8")))
             console.print()
-    word = {State.SUCCEEDED: "succeeded", State.CACHED: "succeeded, all of it cached"}.get(result.state, result.state.value.lower())
+    word = {State.SUCCEEDED: "succeeded", State.CACHED: "succeeded, all of it cached"}.get(
+        result.state, result.state.value.lower()
+    )
     print(f"run {result.run_id} {word}")
     for name, path in result.files.items():
         print(f"  {name}: {path}")

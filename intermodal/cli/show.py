@@ -13,7 +13,9 @@ HELP = "show a run: its tasks, failures and outputs"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_id", nargs="?", metavar="RUN", help="a run, or a unique part of its name (default: the newest)")
+    parser.add_argument(
+        "run_id", nargs="?", metavar="RUN", help="a run, or a unique part of its name (default: the newest)"
+    )
     parser.add_argument("--json", action="store_true", help="everything on record, as JSON")
 
 

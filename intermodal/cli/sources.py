@@ -63,8 +63,11 @@ def _import(path: Path) -> ModuleType:
     except ModuleNotFoundError as error:
         hint = "pip install 'intermodal[kfp]'" if error.name and error.name.startswith("kfp") else None
         raise EnvironmentProblem(f"{path}: needs the Python package {error.name!r}", hint=hint) from error
-    except Exception as error:  # noqa: BLE001 - any error of the user's file is the user's to see
-        raise BadInput(f"{path}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}", hint="--debug shows where") from error
+    except Exception as error:
+        raise BadInput(
+            f"{path}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            hint="--debug shows where",
+        ) from error
     return module
 
 
@@ -83,7 +86,7 @@ def compile_module(module: ModuleType, path: Path, target: Path, name: str | Non
     chosen = _choose(own, path, name)
     try:
         compiler.Compiler().compile(chosen, str(target))
-    except Exception as error:  # noqa: BLE001 - the compiler's errors have no common type
+    except Exception as error:
         raise BadInput(f"{path}: does not compile: {error}") from error
 
 
@@ -121,7 +124,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     from intermodal.yaml12 import Loader
 
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)  # noqa: S506 - a SafeLoader
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:

@@ -104,7 +104,9 @@ class Attempt:
             channels=self.plan.inputs.channels,
             inputs=views,
             outputs={name: self._output_view(name, declared) for name, declared in component.output_artifacts.items()},
-            parameter_files={name: str(outputs / "parameters" / safe_name(name)) for name in component.output_parameters},
+            parameter_files={
+                name: str(outputs / "parameters" / safe_name(name)) for name in component.output_parameters
+            },
             output_file=str(outputs / "executor_output.json"),
             job=self.plan.job,
         )
@@ -187,7 +189,9 @@ class Attempt:
         if not os.path.lexists(path):
             if declared.type.schema_title in METADATA_ONLY and reported:
                 return Artifact(name, declared.type, metadata=metadata)
-            raise AttemptFailed(Failure(FailureClass.OUTPUT_MISSING, f"output artifact {name!r} was not written", exit_code=0))
+            raise AttemptFailed(
+                Failure(FailureClass.OUTPUT_MISSING, f"output artifact {name!r} was not written", exit_code=0)
+            )
         self._check_type(name, declared, path)
         try:
             digest = self._store.publish(path, move=True)
@@ -235,16 +239,19 @@ def read_regular(path: Path, limit: int, place: str) -> bytes | None:
         return None
     except OSError as error:
         raise invalid(f"{place}: cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as stream:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise invalid(f"{place}: is not a regular file")
         if status.st_size > limit:
             raise invalid(f"{place}: {status.st_size} bytes are too many (at most {limit})")
-        return stream.read()
+        with os.fdopen(os.dup(descriptor), "rb") as stream:
+            return stream.read()
+    finally:
+        os.close(descriptor)
 
 
-class _disk_errors:  # noqa: N801 - used as a statement
+class _disk_errors:
     """Turns a full disk into the failure class that says so."""
 
     def __enter__(self) -> None:

@@ -115,7 +115,9 @@ class Database:
 
     # Runs
 
-    def add_run(self, run: str, pipeline: str, digest: str, backend: str, arguments: str, configuration: tuple[str, str]) -> None:
+    def add_run(
+        self, run: str, pipeline: str, digest: str, backend: str, arguments: str, configuration: tuple[str, str]
+    ) -> None:
         self._write(
             "INSERT INTO runs (id, pipeline, pipeline_digest, backend, arguments, configuration, configuration_digest, state,"
             " started) VALUES (?,?,?,?,?,?,?,'RUNNING',?)",
@@ -173,7 +175,9 @@ class Database:
         row = rows[0]
         return CacheEntry(Outputs.from_json(json.loads(row["outputs"])), row["run"], row["path"], row["seconds"])
 
-    def put_cache(self, fingerprint: str, component: str, outputs: Outputs, run: str, path: str, seconds: float) -> None:
+    def put_cache(
+        self, fingerprint: str, component: str, outputs: Outputs, run: str, path: str, seconds: float
+    ) -> None:
         self._write(
             "INSERT INTO cache VALUES (?,?,?,?,?,?,?) ON CONFLICT (fingerprint) DO UPDATE SET"
             " outputs=excluded.outputs, run=excluded.run, path=excluded.path, seconds=excluded.seconds, created=excluded.created",

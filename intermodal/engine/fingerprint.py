@@ -17,7 +17,9 @@ from intermodal.spec.types import Component, Container
 SCHEMA = 1
 
 
-def fingerprint(component: Component, container: Container, inputs: Inputs, image_digest: str, job: dict[str, str]) -> str:
+def fingerprint(
+    component: Component, container: Container, inputs: Inputs, image_digest: str, job: dict[str, str]
+) -> str:
     """Return the sha256 (hex) of `parts`."""
     return sha256_text(canonical_json(parts(component, container, inputs, image_digest, job)))
 

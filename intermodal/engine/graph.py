@@ -161,7 +161,7 @@ class Graph:
         works = []
         for index, item in enumerate(loop_items(node.task, inputs, node.path)):
             path = f"{node.path}/{index}"
-            works.append(Work(path, node.component, bind(node.component, item, path), node))
+            works.append(Work(path, node.component, bind(node.component, item, path, node.task.iterator.input), node))
         return works
 
     def _launch(self, node: Node, works: list[Work]) -> None:

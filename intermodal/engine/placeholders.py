@@ -20,7 +20,9 @@ _PLACEHOLDER = re.compile(r"\{\{\$(?P<expression>[^{}]*)\}\}")
 _KEY = r"\['{1,2}(?P<name>[^']*)'{1,2}\]"
 _PARAMETER = re.compile(r"\.inputs\.parameters" + _KEY)
 _ARTIFACT = re.compile(
-    r"\.(?P<side>inputs|outputs)\.artifacts" + _KEY + r"(?P<rest>\.uri|\.path|\.metadata)?(?:\['{1,2}(?P<key>[^']*)'{1,2}\])?"
+    r"\.(?P<side>inputs|outputs)\.artifacts"
+    + _KEY
+    + r"(?P<rest>\.uri|\.path|\.metadata)?(?:\['{1,2}(?P<key>[^']*)'{1,2}\])?"
 )
 _PARAMETER_FILE = re.compile(r"\.outputs\.parameters" + _KEY + r"\.output_file")
 
@@ -70,7 +72,9 @@ class Context:
         return {
             "inputs": {
                 "parameterValues": {name: value for name, value in self.parameters.items() if value is not None},
-                "artifacts": {name: {"artifacts": [view.as_json() for view in views]} for name, views in self.inputs.items()},
+                "artifacts": {
+                    name: {"artifacts": [view.as_json() for view in views]} for name, views in self.inputs.items()
+                },
             },
             "outputs": {
                 "parameters": {name: {"outputFile": path} for name, path in self.parameter_files.items()},
@@ -81,7 +85,9 @@ class Context:
 
     def has(self, name: str) -> bool:
         """Whether input `name` is present (IfPresent): a null is absent."""
-        return self.parameters.get(name) is not None or self.channels.get(name) is not None or bool(self.inputs.get(name))
+        return (
+            self.parameters.get(name) is not None or self.channels.get(name) is not None or bool(self.inputs.get(name))
+        )
 
 
 def references(template: str) -> bool:

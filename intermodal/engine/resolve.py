@@ -78,9 +78,10 @@ def raw_inputs(task: Task, scope: Scope) -> Inputs:
     return Inputs(parameters, {name: tuple(items) for name, items in artifacts.items() if items is not None})
 
 
-def bind(component: Component, given: Inputs, place: str) -> Inputs:
+def bind(component: Component, given: Inputs, place: str, items: str | None = None) -> Inputs:
     """Return `given` as the component declares it: coerced, defaults applied, the rest as channels.
 
+    `items` is the input that held the whole list of a loop: an iteration is declared to have it but gets its item instead.
     Raises BadInput naming `place` if a required input is missing or a value has the wrong type.
     """
     parameters: dict[str, Value] = {}
@@ -93,10 +94,10 @@ def bind(component: Component, given: Inputs, place: str) -> Inputs:
             if declared.literals and parameters[name] not in declared.literals:
                 allowed = ", ".join(map(text, declared.literals))
                 raise BadInput(f"{place}: input {name!r} is {shorten(value)}; allowed are {allowed}")
-        elif not declared.optional:
+        elif not declared.optional and name != items:
             raise BadInput(f"{place}: required input {name!r} has no value")
     for name, artifact in component.input_artifacts.items():
-        if name not in given.artifacts and not artifact.optional:
+        if name not in given.artifacts and not artifact.optional and name != items:
             raise BadInput(f"{place}: required input artifact {name!r} is missing")
     channels = {name: value for name, value in given.parameters.items() if name not in component.input_parameters}
     return Inputs(parameters, dict(given.artifacts), channels)

@@ -186,7 +186,14 @@ class Runner:
             self._record(node.path, node.component.name, node.state, node.outputs, node.failure)
 
     def _record(
-        self, path: str, component: str, state: State, outputs: Outputs, failure: Failure | None, note: str = "", **more: object
+        self,
+        path: str,
+        component: str,
+        state: State,
+        outputs: Outputs,
+        failure: Failure | None,
+        note: str = "",
+        **more: object,
     ) -> None:
         now = time.time()
         started = self._started.get(path, now)
@@ -225,7 +232,11 @@ class Runner:
     def _job(self, work: Work) -> _Job:
         container = work.component.implementation
         assert isinstance(container, Container)
-        names = {**self._job_names, "pipeline_task_name": work.task.name, "pipeline_task_uuid": f"{self.run_id}/{work.path}"}
+        names = {
+            **self._job_names,
+            "pipeline_task_name": work.task.name,
+            "pipeline_task_uuid": f"{self.run_id}/{work.path}",
+        }
         context = Context(parameters=work.inputs.parameters, channels=work.inputs.channels, job=names)
         image = self._image(resolve(container.image, context))
         demand, limits = demand_of(container.resources, context, work.path)
@@ -258,7 +269,9 @@ class Runner:
             claim = scope.parameter(volume.name)
             if not isinstance(claim, str) or not claim:
                 raise BadInput(f"{work.path}: the claim mounted at {volume.path} has no name")
-            mounts.append(Mount(self._state.volume(claim, volume.sub_path), PurePosixPath(volume.path), read_only=False))
+            mounts.append(
+                Mount(self._state.volume(claim, volume.sub_path), PurePosixPath(volume.path), read_only=False)
+            )
         return tuple(mounts)
 
     def _from_cache(self, job: _Job) -> bool:
@@ -270,7 +283,9 @@ class Runner:
             return False
         digests = [item.digest for items in entry.outputs.artifacts.values() for item in items if item.digest]
         if not all(self._store.has(digest) for digest in digests):
-            self._observer.line(job.work.path, b"cache: the entry's artifacts are not in the store any more; running again")
+            self._observer.line(
+                job.work.path, b"cache: the entry's artifacts are not in the store any more; running again"
+            )
             return False
         self._finish(job.work, State.CACHED, entry.outputs, job=job, cached_from=f"{entry.run}/{entry.path}")
         return True
@@ -315,7 +330,9 @@ class Runner:
         if job.plan.number == 1:
             self._started[job.work.path] = time.time()
             job.first_attempt = time.monotonic()
-        self._observer.task(job.work.path, State.RUNNING, 0.0, None, "" if job.plan.number == 1 else f"attempt {job.plan.number}")
+        self._observer.task(
+            job.work.path, State.RUNNING, 0.0, None, "" if job.plan.number == 1 else f"attempt {job.plan.number}"
+        )
         thread = threading.Thread(target=self._attempt, args=(job,), name=f"attempt {job.work.path}", daemon=True)
         self._threads.add(thread)
         thread.start()
@@ -371,7 +388,9 @@ class Runner:
         self._ledger.give(job.demand)
         if event.outputs is not None:
             seconds = time.time() - self._started[work.path]
-            self._database.put_cache(job.fingerprint, work.component.name, event.outputs, self.run_id, work.path, seconds)
+            self._database.put_cache(
+                job.fingerprint, work.component.name, event.outputs, self.run_id, work.path, seconds
+            )
             self._finish(work, State.SUCCEEDED, event.outputs, job=job)
         elif self._stopping:
             self._finish(work, State.CANCELLED, failure=Failure(FailureClass.CANCELLED, "stopped by the user"), job=job)
@@ -404,7 +423,9 @@ class Runner:
         if again:
             return
         self._graph.cancel()
-        idle = [*self._waiting, *(job for timer, job in self._timers.values() if timer.cancel() is None)]
+        for timer, _ in self._timers.values():
+            timer.cancel()
+        idle = [*self._waiting, *(job for _, job in self._timers.values())]
         self._waiting.clear()
         self._timers.clear()
         for job in idle:
@@ -419,4 +440,3 @@ class Runner:
             self._backend.stop(handle, 0.0)
         for thread in list(self._threads):
             thread.join()
-

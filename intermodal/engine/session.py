@@ -162,7 +162,9 @@ class Session:
         try:
             return self._store.publish(path, move=False, file_hash=self._database.file_hash)
         except FileNotFoundError as error:
-            raise BadInput(f"argument {name}: {path} does not exist", hint="give the path of a file or folder") from error
+            raise BadInput(
+                f"argument {name}: {path} does not exist", hint="give the path of a file or folder"
+            ) from error
         except BadContent as error:
             raise BadInput(f"argument {name}: {path} {error}") from error
         except OSError as error:

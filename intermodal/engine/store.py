@@ -37,7 +37,11 @@ class Manifest:
     folders: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        return {"directory": self.directory, "entries": [list(entry) for entry in self.entries], "folders": list(self.folders)}
+        return {
+            "directory": self.directory,
+            "entries": [list(entry) for entry in self.entries],
+            "folders": list(self.folders),
+        }
 
     @property
     def digest(self) -> str:
@@ -69,7 +73,9 @@ def scan(path: Path, file_hash: FileHash = hash_file) -> Manifest:
             child_status = child.lstat()
             relative = child.relative_to(path).as_posix()
             if stat.S_ISREG(child_status.st_mode):
-                entries.append((relative, child_status.st_size, file_hash(child, child_status), _executable(child_status)))
+                entries.append(
+                    (relative, child_status.st_size, file_hash(child, child_status), _executable(child_status))
+                )
             else:
                 _refuse_special(child_status, child, path)
                 folders.append(relative)
@@ -126,7 +132,7 @@ class Store:
         try:
             data = staging / "data"
             if move:
-                os.rename(source, data)
+                source.rename(data)
             else:
                 _copy(source, data)
                 if scan(data).digest != digest:
@@ -143,7 +149,7 @@ class Store:
         if entry.exists() and not (entry / "manifest.json").is_file():
             discard(entry)  # damaged from outside: an entry is complete or it is nothing
         try:
-            os.rename(staging, entry)
+            staging.rename(entry)
         except OSError:
             if not (entry / "manifest.json").is_file():  # else another process published the same bytes first
                 raise

@@ -89,7 +89,9 @@ def parse_argument(written: str, declared: InputParameter, place: str) -> Value:
         if kind in (ParameterType.LIST, ParameterType.STRUCT):
             return coerce(json.loads(written), kind, place)
     except ValueError as error:
-        raise BadInput(f"{place}: {written!r} is not a {kind.value}", hint="lists and structs are given as JSON") from error
+        raise BadInput(
+            f"{place}: {written!r} is not a {kind.value}", hint="lists and structs are given as JSON"
+        ) from error
     raise BadInput(f"{place}: {written!r} is not a {kind.value}")
 
 
@@ -99,7 +101,9 @@ def decode_output(raw: bytes, kind: ParameterType, place: str) -> Value:
     Raises AttemptFailed(OUTPUT_INVALID) naming `place`. Source: `TextToPbValue` of the KFP backend.
     """
     if len(raw) > MAX_PARAMETER_BYTES:
-        raise invalid(f"{place}: {len(raw)} bytes are too many for a parameter (at most {MAX_PARAMETER_BYTES}); write an artifact")
+        raise invalid(
+            f"{place}: {len(raw)} bytes are too many for a parameter (at most {MAX_PARAMETER_BYTES}); write an artifact"
+        )
     try:
         written = raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -45,7 +45,9 @@ def read_documents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        documents = [document for document in yaml.load_all(path.read_text(encoding="utf-8"), Loader=loader) if document]
+        documents = [
+            document for document in yaml.load_all(path.read_text(encoding="utf-8"), Loader=loader) if document
+        ]
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -54,10 +56,15 @@ def read_documents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         raise BadInput(f"{path}: is not YAML{where}: {getattr(error, 'problem', error)}") from error
-    documents = [document.get("pipelineSpec", document) if isinstance(document, dict) else document for document in documents]
+    documents = [
+        document.get("pipelineSpec", document) if isinstance(document, dict) else document for document in documents
+    ]
     spec = next((d for d in documents if isinstance(d, dict) and ("root" in d or "pipelineInfo" in d)), None)
     if spec is None:
-        raise BadInput(f"{path}: holds no pipeline", hint="expected a compiled KFP v2 pipeline (IR YAML with `root` and `pipelineInfo`)")
+        raise BadInput(
+            f"{path}: holds no pipeline",
+            hint="expected a compiled KFP v2 pipeline (IR YAML with `root` and `pipelineInfo`)",
+        )
     platform = next((d for d in documents if isinstance(d, dict) and "platforms" in d), {})
     return plain(spec), plain(platform)
 

@@ -105,7 +105,9 @@ def _artifact_type(node: Node) -> ArtifactType:
 
 
 def _input_artifact(node: Node) -> InputArtifact:
-    return InputArtifact(_artifact_type(node), bool(node.value.get("isArtifactList")), bool(node.value.get("isOptional")))
+    return InputArtifact(
+        _artifact_type(node), bool(node.value.get("isArtifactList")), bool(node.value.get("isOptional"))
+    )
 
 
 def _executor(component: str, label: str, executors: Node, platform: Platform) -> Container | Importer:
@@ -126,7 +128,9 @@ def _executor(component: str, label: str, executors: Node, platform: Platform) -
             reimport=bool(importer.value.get("reimport")),
         )
     kind = next(iter(node.value), "nothing")
-    raise Unsupported(f"component {component}: executor kind {kind!r} is not supported", hint="use a container or an importer")
+    raise Unsupported(
+        f"component {component}: executor kind {kind!r} is not supported", hint="use a container or an importer"
+    )
 
 
 def _container(node: Node, label: str, platform: Platform) -> Container:

@@ -28,7 +28,10 @@ def read_platform(document: dict[str, Any]) -> Platform:
         return Platform()
     kubernetes = Node(document, "platform").mapping("platforms").mapping("kubernetes")
     if kubernetes.value.get("pipelineConfig"):
-        raise Unsupported("platform: pipelineConfig (workspace, time to live) is not supported yet", hint="mount a claim with kfp-kubernetes instead")
+        raise Unsupported(
+            "platform: pipelineConfig (workspace, time to live) is not supported yet",
+            hint="mount a claim with kfp-kubernetes instead",
+        )
     volumes: dict[str, tuple[VolumeMount, ...]] = {}
     ignored: list[str] = []
     for label, node in kubernetes.mapping("deploymentSpec").mapping("executors").items():
@@ -56,4 +59,7 @@ def _claim_name(node: Node) -> Source:
         return Constant(node.value["constant"])
     if "componentInputParameter" in node.value:
         return FromInput(node.text("componentInputParameter"))
-    raise Unsupported(f"{node.path}: a claim that another task creates is not supported yet", hint="name the claim as a constant or a parameter")
+    raise Unsupported(
+        f"{node.path}: a claim that another task creates is not supported yet",
+        hint="name the claim as a constant or a parameter",
+    )

@@ -23,7 +23,9 @@ def _check_dag(pipeline: Pipeline, component: Component, dag: Dag) -> None:
     try:
         tuple(TopologicalSorter({task.name: task.dependencies for task in dag.tasks.values()}).static_order())
     except CycleError as error:
-        raise BadInput(f"component {component.name}: its tasks wait for each other: {' -> '.join(error.args[1])}") from error
+        raise BadInput(
+            f"component {component.name}: its tasks wait for each other: {' -> '.join(error.args[1])}"
+        ) from error
     for outputs, kind in ((dag.parameter_outputs, "parameter"), (dag.artifact_outputs, "artifact")):
         for name, sources in outputs.items():
             for source in sources:

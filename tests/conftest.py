@@ -1,0 +1,83 @@
+"""Fixtures for all tests: a state folder, and a way to run a pipeline on the host backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from intermodal.engine.database import Database
+from intermodal.engine.failure import Failure
+from intermodal.engine.runner import Options
+from intermodal.engine.session import Request, Result, Session
+from intermodal.engine.states import State
+from intermodal.settings import Settings
+from intermodal.spec.load import load_pipeline
+from tests.support.host import HostBackend
+
+
+@dataclass
+class Recorder:
+    """An observer that keeps what it was told."""
+
+    states: dict[str, list[State]] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    lines: list[tuple[str, bytes]] = field(default_factory=list)
+
+    def task(self, path: str, state: State, seconds: float, failure: Failure | None, note: str) -> None:
+        self.states.setdefault(path, []).append(state)
+        if failure is not None:
+            self.failures[path] = failure
+
+    def line(self, path: str, line: bytes) -> None:
+        self.lines.append((path, line))
+
+
+@dataclass
+class Ran:
+    """A finished run and what was seen of it."""
+
+    result: Result
+    recorder: Recorder
+    backend: HostBackend
+    state: Path
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Task path -> final state."""
+        return {path: seen[-1].value for path, seen in self.recorder.states.items()}
+
+    def tasks(self) -> dict[str, Any]:
+        """Return the record's task rows by path."""
+        database = Database(self.state / "intermodal.db")
+        rows = database.query("SELECT * FROM tasks WHERE run=?", (self.result.run_id,))
+        database.close()
+        return {row["path"]: dict(row) for row in rows}
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run a KFP pipeline function (or IR file) on the host backend with real processes."""
+
+    def go(pipeline: Any, *, backend: HostBackend | None = None, options: Options | None = None, **arguments: Any) -> Ran:
+        path = pipeline
+        if not isinstance(pipeline, Path):
+            from kfp import compiler
+
+            path = tmp_path / f"{pipeline.name}.yaml"
+            compiler.Compiler().compile(pipeline, str(path))
+        backend = backend or HostBackend()
+        recorder = Recorder()
+        state = tmp_path / "state"
+        with Session(state, backend, Settings(), options or Options(grace=1.0)) as session:
+            runner = session.runner(Request(load_pipeline(path), arguments), recorder)
+            result = session.execute(runner)
+        return Ran(result, recorder, backend, state)
+
+    return go
