@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
 MAX_LINE = 8 * 1024
 """Longest line handed to `on_line`; the file keeps the line whole."""
+MARKER = b"\n[intermodal: the log is over its limit; a part is left out here]\n"
 _MAX_TAIL = 1024 * 1024
 
 
@@ -57,7 +58,7 @@ class LogWriter:
         self._head_room = cap - self._tail_room
         self._tail: deque[bytes] = deque()
         self._tail_size = 0
-        self._dropped = 0
+        self._dropped = False
         self.received = 0
         """Bytes seen so far, written or not."""
 
@@ -75,7 +76,7 @@ class LogWriter:
 
     def _keep_tail(self, data: bytes) -> None:
         if len(data) > self._tail_room:
-            self._dropped += len(data) - self._tail_room
+            self._dropped = True
             data = data[len(data) - self._tail_room :]
         self._tail.append(data)
         self._tail_size += len(data)
@@ -85,7 +86,15 @@ class LogWriter:
             if excess < len(oldest):
                 self._tail.appendleft(oldest[excess:])
             self._tail_size -= excess
-            self._dropped += excess
+            self._dropped = True
+
+    def replace_tail(self, chunks: Iterable[bytes]) -> None:
+        """Take the end of `chunks` for the log's end, in place of what came after the head."""
+        self._dropped = True
+        self._tail.clear()
+        self._tail_size = 0
+        for chunk in chunks:
+            self._keep_tail(chunk)
 
     def close(self) -> None:
         if self._stream.closed:
@@ -93,7 +102,7 @@ class LogWriter:
         if self._lines:
             self._lines.close()
         if self._dropped:
-            self._stream.write(b"\n[intermodal: %d bytes of the log are left out here]\n" % self._dropped)
+            self._stream.write(MARKER)
         self._stream.writelines(self._tail)
         self._stream.close()
 

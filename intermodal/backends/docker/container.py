@@ -113,7 +113,7 @@ def _mounts(launch: Launch) -> list[Mount]:
 
 def _log_config(cap: int) -> LogConfig:
     """The `local` driver keeps bytes as they are (json-file replaces invalid UTF-8) and bounds what it keeps."""
-    return LogConfig(type="local", config={"max-size": f"{2 * cap + 2**20}", "max-file": "2", "compress": "false"})
+    return LogConfig(type="local", config={"max-size": f"{4 * cap + 2**20}", "max-file": "2", "compress": "false"})
 
 
 def hand_over(paths: Sequence[Path], user: str) -> None:

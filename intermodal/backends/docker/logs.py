@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ _HEADER = struct.Struct(">BxxxL")
 _STREAM_ERRORS = (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, docker.errors.APIError, OSError)
 _RETRY_SECONDS = 0.5
 _STALL_SECONDS = 10.0
+_TAIL_LINES = 100_000
 
 
 class Demultiplexer:
@@ -73,18 +75,28 @@ class LogFollower:
         while self._thread.is_alive() and seen != self._writer.received:
             seen = self._writer.received
             self._thread.join(_STALL_SECONDS)
-        if self._thread.is_alive():  # a hung stream: closing it ends the thread's read
-            if self._response is not None:
-                self._response.close()
+        if self._thread.is_alive():  # a hung stream: cutting it ends the thread's read
+            self._cut()
             self._thread.join(_STALL_SECONDS)
         if self._problem is not None:
             raise self._problem
-        # Beyond the cap the engine may have dropped the beginning, and the file takes no more of it anyway.
-        if not self._thread.is_alive() and self._writer.received < self._cap:
-            try:
+        if self._thread.is_alive():
+            return
+        # What the engine has beyond what the stream gave. The exit status is known by now, and says more than the end
+        # of a log: an engine that is gone is no reason to fail here.
+        with contextlib.suppress(*_STREAM_ERRORS):
+            if self._writer.received < self._cap:
                 self._copy(follow=False)
-            except _STREAM_ERRORS:
-                return  # the exit status is known and says more than the end of a log
+            else:
+                # The engine rotates what it keeps, and a stream across a rotation may have holes: ask for the end anew.
+                self._writer.replace_tail(self._payloads(follow=False, tail=_TAIL_LINES))
+
+    def _cut(self) -> None:
+        """End the stream under the reading thread, which sees it as broken."""
+        response = self._response
+        if response is not None:
+            with contextlib.suppress(OSError, RuntimeError, ValueError):  # it has just ended by itself
+                response.raw.shutdown()
 
     def _run(self) -> None:
         try:
@@ -107,9 +119,9 @@ class LogFollower:
             self._writer.write(data[skip:])
             skip = 0
 
-    def _payloads(self, *, follow: bool) -> Iterator[bytes]:
+    def _payloads(self, *, follow: bool, tail: int | None = None) -> Iterator[bytes]:
         url = f"{self._client.base_url}/v{self._client.api_version}/containers/{self._container}/logs"
-        params: dict[str, str | int] = {"stdout": 1, "stderr": 1, "follow": int(follow), "tail": "all"}
+        params: dict[str, str | int] = {"stdout": 1, "stderr": 1, "follow": int(follow), "tail": tail or "all"}
         with self._client.get(url, params=params, stream=True, timeout=(60, None if follow else 60)) as response:
             self._response = response
             response.raise_for_status()
