@@ -1,0 +1,154 @@
+"""The trainer in its image, on `tiny` and a dozen documents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.components.conftest import make_document, write_dataset
+
+pytestmark = pytest.mark.engine
+
+LEARNS = {"learning_rate": 0.01, "batch_size": 2}
+
+
+def train(run_step, out, dataset, backbone, training=None, hyperparameters=None, **options):
+    argv = ["--dataset", "/dataset", "--backbone", "/backbone", "--model", "/out/model"]
+    argv += ["--training", json.dumps({"epochs": 2, "max_tokens": 64, "stride": 16} | (training or {}))]
+    argv += ["--hyperparameters", json.dumps(LEARNS if hyperparameters is None else hyperparameters)]
+    argv += ["--executor-output", "/out/executor_output.json"]
+    return run_step("trainer", argv, {out: "/out", dataset: "/dataset", backbone: "/backbone"}, **options)
+
+
+def refused(completed, *words):
+    assert completed.code == 2, completed.stderr
+    assert completed.stderr.startswith("error: ")
+    assert "Traceback" not in completed.stderr
+    for word in words:
+        assert word in completed.stderr
+
+
+def folder_bytes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_same_training_gives_the_same_bytes_and_a_whole_model_folder(
+    run_step, few_documents, tiny_backbone, tmp_path
+):
+    folders = []
+    for name in ("one", "two"):
+        out = tmp_path / name
+        out.mkdir()
+        train(run_step, out, few_documents, tiny_backbone).ok()
+        folders.append(folder_bytes(out / "model"))
+    assert folders[0] == folders[1]
+    assert set(folders[0]) == {"config.json", "model.safetensors", "tokenizer.json", "ner.json", "history.json"}
+    ner = json.loads(folders[0]["ner.json"])
+    assert ner["labels"] == ["O", "B-COMPANY", "I-COMPANY", "B-PERSON", "I-PERSON", "B-SKILL", "I-SKILL"]
+    assert ner["backbone"]["name"] == "tiny"
+    assert ner["window"] == {"max_tokens": 64, "stride": 16, "cls_id": 101, "sep_id": 102, "pad_id": 0}
+    assert ner["hyperparameters"]["learning_rate"] == 0.01
+    metrics = json.loads((tmp_path / "one" / "executor_output.json").read_text())
+    values = metrics["artifacts"]["metrics"]["artifacts"][0]["metadata"]
+    assert values["validation_macro_f1"] == ner["scores"]["validation"]["macro_f1"]
+
+
+VARIANTS = {
+    "base": {},
+    "again": {},
+    "seed": {"seed": 14},
+    "learning_rate": {"hyperparameters": {"learning_rate": 4e-4}},
+    "batch_size": {"hyperparameters": {"batch_size": 4}},
+    "weight_decay": {"hyperparameters": {"weight_decay": 0.2}},
+    "dropout": {"hyperparameters": {"dropout": 0.3}},
+    "gradient_accumulation": {"hyperparameters": {"gradient_accumulation": 2, "batch_size": 4}},
+    "warmup_ratio": {"hyperparameters": {"warmup_ratio": 0.9}},
+    "max_grad_norm": {"hyperparameters": {"max_grad_norm": 0.01}},
+    "stride": {"training": {"stride": 30}},
+    "max_tokens": {"training": {"max_tokens": 48}},
+    "epochs": {"training": {"epochs": 2}},
+}
+
+
+@pytest.fixture(scope="module")
+def facts(run_script, few_documents, tiny_backbone):
+    """Facts about a training of each variant, all in one container."""
+    probe = Path(__file__).parent / "probe_training.py"
+    mounts = {few_documents: "/dataset", tiny_backbone: "/backbone"}
+    completed = run_script("trainer", probe, [json.dumps(VARIANTS)], mounts).ok()
+    line = next(line for line in completed.stdout.splitlines() if line.startswith("FACTS "))
+    return json.loads(line.removeprefix("FACTS "))
+
+
+def test_the_same_settings_give_the_same_weights(facts):
+    assert facts["base"]["weights"] == facts["again"]["weights"]
+
+
+@pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"base", "again"}))
+def test_every_setting_changes_the_training(facts, name):
+    other = "batch_size" if name == "gradient_accumulation" else "base"
+    assert facts[name]["weights"] != facts[other]["weights"]
+
+
+def test_dropout_reaches_every_dropout_layer(facts):
+    assert facts["base"]["dropout"] == [0.1]
+    assert facts["dropout"]["dropout"] == [0.3]
+
+
+def test_no_token_of_a_long_document_is_left_out(facts):
+    assert facts["base"]["longest"] == 64, "no document is longer than a window: the test shows nothing"
+    assert facts["base"]["labelled"] > facts["base"]["tokens"], "windows share `stride` tokens, so some stand twice"
+    assert facts["base"]["covered"]
+
+
+def test_training_stops_early_and_keeps_the_best_epoch(run_step, few_documents, tiny_backbone, tmp_path):
+    completed = train(run_step, tmp_path, few_documents, tiny_backbone, {"epochs": 60, "patience": 2}).ok()
+    history = json.loads((tmp_path / "model" / "history.json").read_text())
+    ner = json.loads((tmp_path / "model" / "ner.json").read_text())
+    scores = [epoch["macro_f1"] for epoch in history]
+    assert len(history) < 60
+    assert "stopped early" in completed.stdout
+    assert ner["best_epoch"] == scores.index(max(scores)) + 1
+    assert len(history) == ner["best_epoch"] + 2
+    assert ner["scores"]["validation"]["macro_f1"] == max(scores)
+    assert max(scores) > 0.5, "the model must have learnt something, or the best epoch means nothing"
+
+
+def test_a_loss_that_is_no_number_fails_the_step(run_step, few_documents, tiny_backbone, tmp_path):
+    bad = {"learning_rate": 1e30, "batch_size": 2}
+    refused(train(run_step, tmp_path, few_documents, tiny_backbone, {}, bad), "diverged", "1e+30")
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_empty_validation_split_is_refused(run_step, tiny_backbone, tmp_path):
+    dataset = write_dataset(tmp_path / "dataset", {"train": [make_document(1, 2)]})
+    out = tmp_path / "out"
+    out.mkdir()
+    refused(train(run_step, out, dataset, tiny_backbone), "validation", "empty")
+
+
+def test_an_unknown_hyperparameter_is_refused_with_a_suggestion(run_step, few_documents, tiny_backbone, tmp_path):
+    refused(
+        train(run_step, tmp_path, few_documents, tiny_backbone, {}, {"learning_rat": 1}),
+        "unknown hyperparameter 'learning_rat'",
+        "did you mean 'learning_rate'?",
+    )
+
+
+def test_a_window_longer_than_the_backbone_reads_is_refused(run_step, few_documents, tiny_backbone, tmp_path):
+    refused(train(run_step, tmp_path, few_documents, tiny_backbone, {"max_tokens": 1024}), "1024", "at most 512")
+
+
+def test_a_backbone_without_its_weights_is_refused(run_step, few_documents, tiny_backbone, tmp_path):
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for path in tiny_backbone.iterdir():
+        (bare / path.name).write_bytes(path.read_bytes())
+    manifest = json.loads((bare / "backbone.json").read_text()) | {"source": "local"}
+    (bare / "backbone.json").write_text(json.dumps(manifest))
+    (bare / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    out = tmp_path / "out"
+    out.mkdir()
+    refused(train(run_step, out, few_documents, bare), "no safetensors weights")
