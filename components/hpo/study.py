@@ -165,5 +165,5 @@ def make_pruner(search: Search) -> optuna.pruners.BasePruner:
         return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=max(1, search.epochs), reduction_factor=3)
     if search.pruner == "median":
         # Optuna's start-up of 5 complete trials would never let a small budget prune.
-        return optuna.pruners.MedianPruner(n_startup_trials=min(5, max(1, search.trials // 4)), n_warmup_steps=0)
+        return optuna.pruners.MedianPruner(n_startup_trials=min(5, max(1, search.trials // 3)), n_warmup_steps=0)
     return optuna.pruners.NopPruner()
