@@ -1,0 +1,268 @@
+"""The process backend: one attempt is one supervised process on this machine. It isolates nothing, and says so."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from intermodal.backends.exits import classify, disk_full, out_of_memory
+from intermodal.backends.logs import LineSplitter
+from intermodal.backends.process import supervisor
+from intermodal.backends.process.components import code_digest, find_component
+from intermodal.backends.process.environments import environment_for
+from intermodal.engine.backend import Capabilities, Exit, Image, Launch
+from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
+from intermodal.errors import EnvironmentProblem
+
+_POLL_SECONDS = 0.05
+_WORK = "process"
+_PASSED_ON = ("LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+
+
+def project_root(start: Path) -> Path:
+    """Return the nearest folder, from `start` upwards, with a pyproject.toml. Raises EnvironmentProblem."""
+    for folder in (start.absolute(), *start.absolute().parents):
+        if (folder / "pyproject.toml").is_file():
+            return folder
+    raise EnvironmentProblem(f"no pyproject.toml in {start} or above it", hint="run this in the project's folder")
+
+
+class ProcessBackend:
+    """Runs attempts as processes of this machine. Implements `intermodal.engine.backend.Backend`.
+
+    A step's code is the component folder that its image's Dockerfile names, its environment the lock that it names.
+    """
+
+    name = "process"
+    capabilities = Capabilities(
+        isolates_filesystem=False,
+        isolates_network=False,
+        enforces_cpu=False,
+        enforces_memory=False,
+        gpu=False,
+        needs_images=False,
+        notes=(
+            "without containers a step can read and write whatever you can, inputs included",
+            "without containers a step reaches the network, and no limit of CPU or memory holds",
+            "without containers a process that a step detaches into a session of its own is not ended with the step",
+        ),
+    )
+
+    def __init__(self, *, project: Path | None = None, state_dir: Path | None = None) -> None:
+        self._project = (project or project_root(Path.cwd())).absolute()
+        self._state_dir = (state_dir or self._project / ".intermodal").absolute()
+        self._environments: dict[str, Path] = {}
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._lock = threading.Lock()
+
+    def prepare(self, state_dir: Path) -> None:
+        """Check that steps can run here: a POSIX system with /proc. Raises EnvironmentProblem."""
+        self._state_dir = state_dir.absolute()
+        if not Path("/proc/self/stat").exists():
+            raise EnvironmentProblem("the process backend needs Linux (/proc)", hint="use --backend docker")
+
+    def resolve_image(self, reference: str) -> Image:
+        """Find the code behind an image's name, install its environment, hash both. Raises EnvironmentProblem."""
+        component = find_component(self._project, reference)
+        with self._lock:
+            environment = environment_for(component.locks, self._state_dir / "envs")
+        digest = code_digest(self._project, component)
+        return Image(reference, str(environment), digest)
+
+    def step_root(self, attempt_dir: Path) -> PurePosixPath:
+        return PurePosixPath(attempt_dir.absolute())
+
+    def start(self, launch: Launch) -> str:
+        """Start the step's supervisor; return `pid:start time`. Raises AttemptFailed."""
+        work = launch.attempt_dir.absolute() / _WORK
+        try:
+            shutil.rmtree(work, ignore_errors=True)
+            (work / "tmp").mkdir(parents=True)
+            specification = work / "launch.json"
+            specification.touch(mode=0o600)  # the environment may hold secrets
+            specification.write_text(json.dumps(self._specification(launch, work)), encoding="utf-8")
+            child = self._supervise(specification)
+        except OSError as error:
+            full = disk_full(launch.attempt_dir, None)
+            raise AttemptFailed(full or Failure(FailureClass.ENGINE_LOST, f"cannot start: {error}")) from error
+        handle = f"{child.pid}:{_start_time(child.pid) or 0}"
+        with self._lock:
+            self._children[handle] = child
+        return handle
+
+    def _supervise(self, specification: Path) -> subprocess.Popen[bytes]:
+        package = str(Path(supervisor.__file__).parents[3])
+        return subprocess.Popen(
+            [sys.executable, "-m", supervisor.__name__, str(specification)],
+            cwd=package,
+            env={"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": package},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C in the terminal reaches the command, which then stops its steps
+        )
+
+    def _specification(self, launch: Launch, work: Path) -> dict[str, Any]:
+        outside = _show_mounts(launch)
+        binaries = Path(launch.image.id) / "bin"
+        words = [*launch.command, *launch.args]
+        if not words:
+            raise AttemptFailed(
+                Failure(FailureClass.IMAGE, f"{launch.task}: no command, and no container image to give one")
+            )
+        # A virtual environment has no image's PATH: `python` must be the environment's, whatever the parent's PATH says.
+        words[0] = shutil.which(words[0], path=_search_path(binaries)) or words[0]
+        return {
+            "argv": words,
+            "cwd": str(self._project),
+            "env": _environment(launch.env, binaries, self._project, work / "tmp", outside),
+            "log": str(launch.log.absolute()),
+            "log_cap": launch.log_cap,
+        }
+
+    def wait(self, handle: str, launch: Launch, on_line: Callable[[bytes], None] | None = None) -> Exit:
+        """Block until the step's supervisor has ended; hand on the log's lines as they come."""
+        lines = LineSplitter(on_line or (lambda _line: None))
+        position = 0
+        while True:
+            ended = not self._alive(handle)
+            position = _read_on(launch.log, position, lines)
+            if ended:
+                break
+            time.sleep(_POLL_SECONDS)
+        lines.close()
+        with self._lock:
+            child = self._children.get(handle)
+        return _read_exit(launch, child.returncode if child else None)
+
+    def _alive(self, handle: str) -> bool:
+        with self._lock:
+            child = self._children.get(handle)
+            if child is not None:
+                return child.poll() is None
+        pid, _, started = handle.partition(":")
+        return _start_time(int(pid)) == int(started)
+
+    def stop(self, handle: str, grace: float) -> None:
+        """SIGTERM to the step's process group, wait `grace` seconds, SIGKILL."""
+        self._signal(handle, signal.SIGTERM)
+        deadline = time.monotonic() + grace
+        while self._alive(handle) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        self._signal(handle, signal.SIGUSR1)
+
+    def _signal(self, handle: str, number: signal.Signals) -> None:
+        if self._alive(handle):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(handle.partition(":")[0]), number)
+
+    def remove(self, handle: str) -> None:
+        """Forget the handle. A running step is killed first."""
+        self.stop(handle, 0)
+        with self._lock:
+            child = self._children.pop(handle, None)
+        if child is not None:
+            child.wait()
+
+    def cleanup(self, run_id: str) -> int:
+        """Kill every step that this backend started and that still runs; return how many there were."""
+        with self._lock:
+            handles = list(self._children)
+        running = [handle for handle in handles if self._alive(handle)]
+        for handle in handles:
+            self.remove(handle)
+        return len(running)
+
+    def close(self) -> None:
+        """Nothing is held: steps outlive this object, as containers do."""
+
+
+def _search_path(binaries: Path) -> str:
+    return f"{binaries}:/usr/local/bin:/usr/bin:/bin"
+
+
+def _environment(
+    given: Mapping[str, str], binaries: Path, project: Path, temporary: Path, outside: Mapping[str, str]
+) -> dict[str, str]:
+    inherited = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    home = str(temporary)
+    places = {"HOME": home, "TMPDIR": home, "XDG_CACHE_HOME": f"{home}/.cache", "HF_HOME": f"{home}/.cache/huggingface"}
+    fixed = {
+        "PATH": _search_path(binaries),
+        "VIRTUAL_ENV": str(binaries.parent),
+        "PYTHONPATH": str(project),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "INTERMODAL_MOUNTS": json.dumps(dict(outside)),
+    }
+    return {**inherited, "USER": "step", "LOGNAME": "step", **places, **fixed, **given}
+
+
+def _show_mounts(launch: Launch) -> dict[str, str]:
+    """Link mounts into the attempt folder; return those that lie outside it, by target."""
+    root = launch.attempt_dir.absolute()
+    outside: dict[str, str] = {}
+    for mount in launch.mounts:
+        target = Path(mount.target)
+        if not target.is_relative_to(root):
+            outside[str(mount.target)] = str(mount.source.absolute())
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        target.symlink_to(mount.source.absolute())
+    return outside
+
+
+def _read_on(log: Path, position: int, lines: LineSplitter) -> int:
+    """Feed what the log has beyond `position`; return the new position."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(position)
+            while chunk := stream.read(65536):
+                lines.feed(chunk)
+                position += len(chunk)
+    except FileNotFoundError:
+        pass
+    return position
+
+
+def _read_exit(launch: Launch, supervisor_code: int | None) -> Exit:
+    launch.log.touch()
+    try:
+        result = json.loads((launch.attempt_dir / _WORK / "exit.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if supervisor_code in (-signal.SIGTERM, -signal.SIGUSR1):
+            return Exit(None, Failure(FailureClass.KILLED, "stopped before it began"), 0.0)
+        full = disk_full(launch.attempt_dir, None)
+        lost = Failure(FailureClass.ENGINE_LOST, "the step's supervisor ended without a word: its exit is not known")
+        return Exit(None, full or lost, 0.0)
+    words = " ".join(launch.command or launch.args[:1])[:80]
+    if "start_error" in result:
+        return Exit(None, Failure(FailureClass.IMAGE, f"{words!r} cannot be started: {result['start_error']}"), 0.0)
+    code = int(result["code"])
+    code = 128 - code if code < 0 else code  # Popen says -9 where a shell and a container say 137
+    if result["oom"]:
+        return Exit(code, out_of_memory(code, None), result["seconds"])
+    failure = classify(code, words)
+    if failure and failure.kind is FailureClass.USER_CODE:
+        failure = disk_full(launch.attempt_dir / "outputs", code) or failure
+    return Exit(code, failure, result["seconds"])
+
+
+def _start_time(pid: int) -> int | None:
+    """Return when a process started, in ticks since boot; None if there is none (a zombie has ended)."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = status.rpartition(")")[2].split()
+    return None if fields[0] in ("Z", "X") else int(fields[19])

@@ -1,0 +1,70 @@
+"""From an image's name to the folder of code and the locks behind it, through the labels of its Dockerfile."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from intermodal.errors import BadInput, EnvironmentProblem
+
+LABEL_COMPONENT = "io.intermodal.component"
+LABEL_LOCK = "io.intermodal.lock"
+_SHARED = ("components/__init__.py", "components/kfp_io.py", "components/ner")
+_CONTINUED = re.compile(r"\\\s*\n")
+
+
+@dataclass(frozen=True)
+class Component:
+    """What one step's image is made of: its code and the locks of its environment, in the order they are installed."""
+
+    folder: Path
+    locks: tuple[Path, ...]
+
+
+def find_component(project: Path, reference: str) -> Component:
+    """Return the component of image `reference` (`intermodal/<step>:<tag>`) by `images/<step>/Dockerfile`.
+
+    Raises EnvironmentProblem naming the image if there is no such file, BadInput if its labels are wrong.
+    """
+    step = reference.partition("@")[0].rpartition("/")[2].partition(":")[0]
+    dockerfile = project / "images" / step / "Dockerfile"
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", step) or not dockerfile.is_file():
+        hint = "steps of images that this project does not build need containers: --backend docker"
+        raise EnvironmentProblem(f"image {reference}: there is no {dockerfile} to find its code by", hint=hint)
+    labels = read_labels(dockerfile.read_text(encoding="utf-8"))
+    for label in (LABEL_COMPONENT, LABEL_LOCK):
+        if not labels.get(label):
+            raise BadInput(f"{dockerfile}: has no label {label}")
+    folder = project / labels[LABEL_COMPONENT]
+    locks = tuple(project / name for name in labels[LABEL_LOCK].split())
+    for path in (folder, *locks):
+        if not path.exists():
+            raise BadInput(f"{dockerfile}: its labels name {path.relative_to(project)}, which does not exist")
+    return Component(folder, locks)
+
+
+def read_labels(dockerfile: str) -> dict[str, str]:
+    """Return all labels that the LABEL instructions set; a later one wins."""
+    labels: dict[str, str] = {}
+    for line in _CONTINUED.sub(" ", dockerfile).splitlines():
+        keyword, _, rest = line.strip().partition(" ")
+        if keyword.upper() == "LABEL":
+            for pair in shlex.split(rest):
+                name, _, value = pair.partition("=")
+                labels[name] = value
+    return labels
+
+
+def code_digest(project: Path, component: Component) -> str:
+    """Return `sha256:...` over the component's code, the code that all steps share, and the locks."""
+    total = hashlib.sha256(b"process 1\n")
+    for root in (component.folder, *(project / name for name in _SHARED), *component.locks):
+        files = sorted(root.rglob("*")) if root.is_dir() else [root]
+        for path in files:
+            if path.is_file() and "__pycache__" not in path.parts:
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+                total.update(f"{content} {path.relative_to(project).as_posix()}\n".encode())
+    return f"sha256:{total.hexdigest()}"

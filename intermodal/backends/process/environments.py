@@ -1,0 +1,79 @@
+"""One virtual environment per set of locks, made once and shared by all runs of a state folder."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from intermodal.errors import EnvironmentProblem
+
+_READY = "intermodal-ready"
+
+
+def environment_for(locks: Sequence[Path], folder: Path) -> Path:
+    """Return the environment of `locks` below `folder`, installing it if it is not there whole.
+
+    Raises EnvironmentProblem with the installer's last words.
+    """
+    total = hashlib.sha256(f"{sys.implementation.cache_tag} {sys.platform}\n".encode())
+    for lock in locks:
+        total.update(lock.read_bytes() + b"\0")
+    environment = folder / total.hexdigest()[:24]
+    if (environment / _READY).is_file():
+        return environment
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(environment.with_suffix(".lock")):
+        if not (environment / _READY).is_file():  # else another run made it meanwhile
+            _make(environment, locks)
+    return environment
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _make(environment: Path, locks: Sequence[Path]) -> None:
+    shutil.rmtree(environment, ignore_errors=True)
+    names = " + ".join(f"{lock.parent.name}/{lock.name}" for lock in locks)
+    print(f"installing the environment of {names} into {environment}", file=sys.stderr)
+    # The host's own pip settings (mirrors, proxies, a private CA, wheel folders) must hold: pip reads them, uv does not.
+    python = str(environment / "bin" / "python")
+    have_pip = importlib.util.find_spec("pip") is not None
+    _run(
+        [_uv(), "venv", "--quiet", "--python", sys.executable, *([] if have_pip else ["--seed"]), str(environment)],
+        names,
+    )
+    pip = [sys.executable, "-m", "pip", "--python", python] if have_pip else [python, "-m", "pip"]
+    for lock in locks:
+        options = ["--quiet", "--require-hashes", "--no-deps", "--only-binary", ":all:"]
+        _run([*pip, "install", *options, "-r", str(lock)], names)
+    (environment / _READY).touch()
+
+
+def _uv() -> str:
+    found = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+    if found is None:
+        raise EnvironmentProblem("uv is not installed", hint="pip install uv, or run through make")
+    return found
+
+
+def _run(command: Sequence[str], names: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode:
+        lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+        errors = [line for line in lines if "error" in line.lower()] or lines or ["no message"]
+        raise EnvironmentProblem(
+            f"installing {names} failed: {errors[-1].strip()}", hint="look at the lock and at pip's settings"
+        )

@@ -1,0 +1,152 @@
+"""The small program that stands between the engine and one step, so that a step outlives the command that started it.
+
+    python supervisor.py SPECIFICATION.json
+
+It runs the step in a session of its own, writes the capped log, passes SIGTERM on to the step's whole process group and
+turns SIGUSR1 into SIGKILL of it. It writes `exit.json` (whole or not at all) and ends; what the step left behind in its
+group is killed. Its own standard streams are /dev/null.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from intermodal.backends.logs import LogWriter
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def memory_kills() -> int | None:
+    """Return how many processes of this cgroup were killed for memory so far; None where the kernel does not say."""
+    try:
+        groups = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        relative = path.lstrip("/")
+        if "memory" in controllers.split(","):
+            counter = _CGROUPS / "memory" / relative / "memory.oom_control"
+        elif not controllers:
+            counter = _CGROUPS / relative / "memory.events"
+        else:
+            continue
+        with contextlib.suppress(OSError, ValueError):
+            for entry in counter.read_text(encoding="utf-8").splitlines():
+                key, _, value = entry.partition(" ")
+                if key == "oom_kill":
+                    return int(value)
+    return None
+
+
+def supervise(specification: dict[str, Any]) -> dict[str, Any]:
+    """Run the step to its end and return what is known of it."""
+    before = memory_kills()
+    started = time.monotonic()
+    stopper = _Stopper()
+    with LogWriter(Path(specification["log"]), specification["log_cap"]) as log:
+        try:
+            child = _spawn(specification)
+        except OSError as error:
+            return {"start_error": error.strerror or str(error), "seconds": 0.0}
+        stopper.watch(child)
+        try:
+            assert child.stdout is not None
+            _pump(child, child.stdout, log)
+        finally:
+            _signal_group(child, signal.SIGKILL)
+            code = child.wait()
+    after = memory_kills()
+    return {
+        "code": code,
+        "seconds": time.monotonic() - started,
+        "oom": code == -signal.SIGKILL and before is not None and after is not None and after > before,
+    }
+
+
+def _spawn(specification: dict[str, Any]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        specification["argv"],
+        cwd=specification["cwd"],
+        env=specification["env"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+class _Stopper:
+    """Passes signals on to the step; one that comes before the step is there waits for it."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._pending: list[signal.Signals] = []
+        signal.signal(signal.SIGTERM, lambda *_: self._send(signal.SIGTERM))
+        signal.signal(signal.SIGUSR1, lambda *_: self._send(signal.SIGKILL))
+
+    def watch(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+        for number in self._pending:
+            _signal_group(child, number)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self._child is None:
+            self._pending.append(number)
+        else:
+            _signal_group(self._child, number)
+
+
+def _pump(child: subprocess.Popen[bytes], output: IO[bytes], log: LogWriter) -> None:
+    """Copy output until the step has ended and its pipe is drained; a child that keeps the pipe open is killed."""
+    descriptor = output.fileno()
+    os.set_blocking(descriptor, False)
+    while True:
+        ended = _ended(child)
+        if ended:
+            _signal_group(child, signal.SIGKILL)
+        readable, _, _ = select.select([descriptor], [], [], 0.0 if ended else 0.2)
+        data = b""
+        if readable:
+            with contextlib.suppress(BlockingIOError):
+                data = os.read(descriptor, 65536)
+            if not data:
+                return
+            log.write(data)
+        elif ended:
+            return
+
+
+def _ended(child: subprocess.Popen[bytes]) -> bool:
+    """Whether the step has ended, without reaping it: its process group's number must stay taken until it was killed."""
+    return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    if child.returncode is not None:
+        return  # reaped: its number may be another's by now
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, number)
+
+
+def main() -> None:
+    """Entry point: read the specification, supervise, write `exit.json` beside it."""
+    path = Path(sys.argv[1])
+    specification = json.loads(path.read_text(encoding="utf-8"))
+    result = supervise(specification)
+    temporary = path.with_name("exit.json.tmp")
+    temporary.write_text(json.dumps(result), encoding="utf-8")
+    temporary.replace(path.with_name("exit.json"))
+
+
+if __name__ == "__main__":
+    main()

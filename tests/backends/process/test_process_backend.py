@@ -1,0 +1,210 @@
+"""Real processes in real environments: same classes of end as in containers, as far as a process can know."""
+
+from __future__ import annotations
+
+import json
+import os
+import textwrap
+import threading
+import time
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from intermodal.backends.process import ProcessBackend
+from intermodal.backends.process.backend import project_root
+from intermodal.backends.process.components import read_labels
+from intermodal.engine.backend import Mount
+from intermodal.engine.failure import FailureClass
+from intermodal.errors import BadInput, EnvironmentProblem
+
+
+def test_a_step_runs_by_its_image_name(process):
+    lines: list[bytes] = []
+    launch = process.launch("python", "-m", "components.echo", args=("a b", "$(id)", ""))
+    ended = process.run(launch, lines.append)
+    assert ended.failure is None, launch.log.read_text()
+    assert lines == [b"echo a b $(id) "]
+    assert launch.log.read_bytes() == b"echo a b $(id) \n"
+
+
+@pytest.mark.parametrize(
+    ("source", "code", "kind"),
+    [
+        ("raise SystemExit(7)", 7, FailureClass.USER_CODE),
+        ("import os; os.kill(os.getpid(), 11)", 139, FailureClass.USER_CODE),
+        ("import os; os.kill(os.getpid(), 9)", 137, FailureClass.KILLED),
+        ("raise SystemExit(127)", 127, FailureClass.IMAGE),
+    ],
+)
+def test_each_end_has_its_class(process, source, code, kind):
+    ended = process.run(process.code(source))
+    assert ended.exit_code == code
+    assert ended.failure is not None
+    assert ended.failure.kind is kind
+
+
+def test_a_program_that_is_not_there(process):
+    ended = process.run(process.launch("no-such-program"))
+    assert ended.failure is not None
+    assert ended.failure.kind is FailureClass.IMAGE
+    assert "no-such-program" in ended.failure.message
+
+
+def test_the_environment_is_clean(process, monkeypatch):
+    monkeypatch.setenv("SECRET_OF_THE_CALLER", "x")
+    launch = process.code("import json, os; print(json.dumps(dict(os.environ)))", env={"GIVEN": "1"})
+    assert process.run(launch).failure is None
+    seen = json.loads(launch.log.read_text())
+    assert "SECRET_OF_THE_CALLER" not in seen
+    assert seen["GIVEN"] == "1"
+    assert Path(seen["HOME"]).is_relative_to(launch.attempt_dir)
+    assert seen["PATH"].startswith(process.image.id)
+    assert (launch.attempt_dir / "process/launch.json").stat().st_mode & 0o077 == 0
+
+
+def test_mounts_are_seen_by_their_paths(process):
+    source = process.state / "artifact"
+    source.write_text("content")
+    volume = process.state / "volume"
+    volume.mkdir()
+    launch = process.code("pass")
+    target = PurePosixPath(launch.attempt_dir) / "inputs" / "data"
+    code = (
+        f"import json, os; print(open({str(target)!r}).read());"
+        "open(json.loads(os.environ['INTERMODAL_MOUNTS'])['/state'] + '/x', 'w').write('kept')"
+    )
+    mounts = (Mount(source, target), Mount(volume, PurePosixPath("/state"), read_only=False))
+    launch = process.launch("python", "-c", code, mounts=mounts, attempt_dir=launch.attempt_dir)
+    assert process.run(launch).failure is None, launch.log.read_text()
+    assert launch.log.read_text() == "content\n"
+    assert (volume / "x").read_text() == "kept"
+
+
+@pytest.mark.parametrize(("ignores", "code"), [(False, 143), (True, 137)])
+def test_stop_ends_the_whole_group(process, ignores, code):
+    pid_file = process.state / "pid"
+    source = textwrap.dedent(
+        f"""
+        import signal, subprocess, sys, time
+        if {ignores}: signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
+        open({str(pid_file)!r}, 'w').write(str(child.pid)); print('ready', flush=True); time.sleep(60)
+        """
+    )
+    launch = process.code(source)
+    handle = process.backend.start(launch)
+    ready = threading.Event()
+    stopper = threading.Thread(target=lambda: ready.wait(20) and process.backend.stop(handle, 0.5))
+    stopper.start()
+    started = time.monotonic()
+    ended = process.backend.wait(handle, launch, lambda line: ready.set() if line == b"ready" else None)
+    stopper.join()
+    assert time.monotonic() - started < 10
+    assert ended.exit_code == code
+    assert ended.failure is not None
+    assert ended.failure.kind is FailureClass.KILLED
+    assert not _alive(int(pid_file.read_text()))
+    process.backend.remove(handle)
+    process.backend.stop(handle, 0)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_child_left_behind_does_not_hold_the_step(process):
+    source = (
+        "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); print('bye')"
+    )
+    started = time.monotonic()
+    launch = process.code(source)
+    assert process.run(launch).failure is None
+    assert time.monotonic() - started < 20
+    assert launch.log.read_bytes() == b"bye\n"
+
+
+def test_a_step_outlives_its_starter_and_is_harvested(process, project):
+    """A second backend, as a resumed run would have, learns the end of a step that it did not start."""
+    launch = process.code("import time; time.sleep(1); print('done'); raise SystemExit(5)")
+    handle = process.backend.start(launch)
+    other = ProcessBackend(project=project, state_dir=process.state)
+    ended = other.wait(handle, launch)
+    assert ended.exit_code == 5
+    assert launch.log.read_bytes() == b"done\n"
+
+
+def test_a_killed_supervisor_is_no_success(process):
+    launch = process.code("import time; time.sleep(2)")
+    handle = process.backend.start(launch)
+    time.sleep(0.5)
+    os.kill(int(handle.partition(":")[0]), 9)
+    ended = process.backend.wait(handle, launch)
+    assert ended.exit_code is None
+    assert ended.failure is not None
+    assert ended.failure.kind is FailureClass.ENGINE_LOST
+
+
+def test_identity_follows_code_shared_code_and_lock(process, project):
+    def digest() -> str:
+        return process.backend.resolve_image("intermodal/echo:dev").digest
+
+    first = digest()
+    (project / "components/echo/__pycache__").mkdir()
+    (project / "components/echo/__pycache__/x.pyc").write_bytes(b"x")
+    assert digest() == first
+    seen = {first}
+    for name in ("components/echo/__main__.py", "components/kfp_io.py", "components/ner/__init__.py"):
+        (project / name).write_text("# changed\n")
+        seen.add(digest())
+    (project / "components/echo/requirements.txt").write_text("# another lock\n")
+    seen.add(digest())
+    assert len(seen) == 5
+
+
+def test_an_environment_is_made_once(process):
+    ready = Path(process.image.id) / "intermodal-ready"
+    stamp = ready.stat().st_mtime_ns
+    assert process.backend.resolve_image("intermodal/echo:dev").id == process.image.id
+    assert ready.stat().st_mtime_ns == stamp
+
+
+def test_a_lock_that_cannot_be_installed_is_one_line(process, project):
+    (project / "components/echo/requirements.txt").write_text("./no-such.whl --hash=sha256:" + "0" * 64 + "\n")
+    with pytest.raises(EnvironmentProblem, match=r"installing echo/requirements.txt failed") as caught:
+        process.backend.resolve_image("intermodal/echo:dev")
+    assert "\n" not in caught.value.message
+
+
+def test_unknown_images_and_wrong_labels(process, project):
+    for reference in ("intermodal/none:dev", "python:3.11", "intermodal/.."):
+        with pytest.raises(EnvironmentProblem, match=reference):
+            process.backend.resolve_image(reference)
+    (project / "images/echo/Dockerfile").write_text("FROM scratch\n")
+    with pytest.raises(BadInput, match=r"io\.intermodal\.component"):
+        process.backend.resolve_image("intermodal/echo:dev")
+    (project / "images/echo/Dockerfile").write_text(
+        "LABEL io.intermodal.component=components/echo io.intermodal.lock='components/gone.txt'"
+    )
+    with pytest.raises(BadInput, match=r"components/gone\.txt"):
+        process.backend.resolve_image("intermodal/echo:dev")
+
+
+def test_labels_in_all_their_forms():
+    text = 'FROM x\nlabel a=1 "b"="two words"\nLABEL c="x y" \\\n  d=4\nRUN echo LABEL e=5\n'
+    assert read_labels(text) == {"a": "1", "b": "two words", "c": "x y", "d": "4"}
+
+
+def test_the_project_is_found_upwards(project):
+    assert project_root(project / "components/echo") == project
+    with pytest.raises(EnvironmentProblem, match=r"pyproject\.toml"):
+        project_root(Path("/proc"))
+
+
+def test_ctrl_c_in_the_terminal_does_not_reach_a_step(process):
+    launch = process.code("import os; print(os.getsid(0) == os.getpgid(0) == os.getpid())")
+    assert process.run(launch).failure is None
+    assert launch.log.read_text() == "True\n"
