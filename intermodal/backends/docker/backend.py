@@ -30,7 +30,7 @@ from intermodal.engine.backend import Capabilities, Exit, Image, Launch
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.errors import EnvironmentProblem
 
-_RECONNECT_SECONDS = 30.0
+RECONNECT_SECONDS = 30.0
 """How long a lost engine may take to come back (a restart with live-restore) before its attempts are lost."""
 _ENDED = frozenset({"exited", "dead"})
 
@@ -48,7 +48,8 @@ class DockerBackend:
         needs_images=True,
     )
 
-    def __init__(self) -> None:
+    def __init__(self, *, reconnect: float = RECONNECT_SECONDS) -> None:
+        self._reconnect = reconnect
         self._state_dir: Path | None = None
         self._connected: APIClient | None = None
         self._traits: EngineTraits | None = None
@@ -144,7 +145,7 @@ class DockerBackend:
                 return outcome.engine_lost(f"no longer has container {handle[:12]}: something else removed it")
             except (docker.errors.APIError, requests.exceptions.RequestException) as error:
                 lost_at = lost_at or time.monotonic()
-                if time.monotonic() - lost_at > _RECONNECT_SECONDS:
+                if time.monotonic() - lost_at > self._reconnect:
                     return outcome.engine_lost(f"stopped answering while the step ran ({type(error).__name__})")
                 time.sleep(1)
                 continue

@@ -21,7 +21,7 @@ from intermodal.errors import EnvironmentProblem
 
 CONTENT_SCHEMA = 1
 """Part of the content hash and of the memo's name: a change of what is hashed is a change of identity."""
-_LOCAL_PREFIX = "intermodal/"
+LOCAL_PREFIX = "intermodal/"
 _RUN_CONFIG = ("Entrypoint", "Cmd", "Env", "WorkingDir", "User")
 # Differ from build to build with equal content; nothing runs by them. Byte code in __pycache__ is used only beside the
 # source it was made of, which is hashed, and carries that source's time of change.
@@ -56,7 +56,7 @@ def _inspect(client: APIClient, reference: str) -> dict[str, Any] | None:
 
 
 def _pull(client: APIClient, reference: str) -> dict[str, Any]:
-    if reference.startswith(_LOCAL_PREFIX):
+    if reference.startswith(LOCAL_PREFIX):
         raise EnvironmentProblem(f"image {reference} is not built", hint="make images")
     try:
         client.pull(reference, tag=None if _has_tag(reference) else "latest")

@@ -1,0 +1,176 @@
+"""`intermodal doctor`: what this machine has, what it lacks, and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from intermodal.errors import EnvironmentProblem, ExitCode
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+HELP = "explain what this machine lacks"
+_GIB = 2**30
+_LITTLE_DISK = 10 * _GIB
+_TOO_LITTLE_DISK = _GIB
+_OLD_DAYS = 30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the doctor's report. `fail` means that runs cannot work, `warn` that they may not."""
+
+    level: Literal["ok", "warn", "fail"]
+    name: str
+    message: str
+    hint: str | None = None
+
+    def line(self) -> str:
+        hint = f"  -> {self.hint}" if self.hint else ""
+        return f"{self.level:<4}  {self.name:<10}  {self.message}{hint}"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """No argument beyond the common ones."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print one line a check; return 0, or 3 if something that runs need is missing."""
+    failed = False
+    for check in examine(args.state.absolute()):
+        print(check.line(), flush=True)
+        failed = failed or check.level == "fail"
+    return ExitCode.ENVIRONMENT if failed else ExitCode.OK
+
+
+def examine(state: Path) -> Iterator[Check]:
+    """Yield all checks, cheapest first."""
+    yield _python()
+    yield _uv()
+    yield _memory()
+    yield _state(state)
+    yield _disk("state disk", _nearest(state), "free some space, or put the state elsewhere with --state")
+    yield from _engine(state)
+
+
+def _python() -> Check:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Check("ok", "python", f"{version} at {sys.executable}")
+
+
+def _uv() -> Check:
+    found = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+    if found is None:
+        return Check("warn", "uv", "not found; only --backend process and `make lock` need it", "pip install uv")
+    return Check("ok", "uv", found)
+
+
+def _memory() -> Check:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    message = f"{os.cpu_count()} cores, {total / _GIB:.0f} GiB of memory"
+    if total < 6 * _GIB:
+        return Check("warn", "machine", message, "the default pipeline wants 6 GiB")
+    return Check("ok", "machine", message)
+
+
+def _nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def _state(state: Path) -> Check:
+    place = _nearest(state)
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        return Check("fail", "state", f"{state} cannot be written: {error.strerror}", "choose another with --state")
+    return Check("ok", "state", f"{state} is writable" if place == state else f"{state} can be made")
+
+
+def _disk(name: str, folder: Path, hint: str) -> Check:
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        return Check("warn", name, f"{folder}: {error.strerror}")
+    message = f"{free / _GIB:.0f} GiB free at {folder}"
+    if free < _LITTLE_DISK:
+        return Check("fail" if free < _TOO_LITTLE_DISK else "warn", name, message, hint)
+    return Check("ok", name, message)
+
+
+def _engine(state: Path) -> Iterator[Check]:
+    from intermodal.backends.docker.client import CONNECTION_ERRORS, address, connect
+
+    try:
+        client = connect(timeout=10)
+    except EnvironmentProblem as problem:
+        yield Check("fail", "engine", problem.message, problem.hint)
+        return
+    try:
+        info: dict[str, Any] = client.info()
+        yield Check(
+            "ok",
+            "engine",
+            f"{info['ServerVersion']} at {address()} (API {client.api_version}, {info['Driver']}, "
+            f"cgroup v{info.get('CgroupVersion', '?')}, {info.get('Architecture')})",
+        )
+        yield from _engine_limits(info)
+        yield _disk("image disk", Path(info["DockerRootDir"]), "docker system prune")
+        yield _sharing(client, state)
+        yield _images(client)
+    except CONNECTION_ERRORS:
+        yield Check("fail", "engine", f"the engine at {address()} stopped answering", "look at its log")
+    finally:
+        client.close()
+
+
+def _engine_limits(info: dict[str, Any]) -> Iterator[Check]:
+    missing = [name for name in ("MemoryLimit", "SwapLimit", "CpuCfsQuota", "PidsLimit") if not info.get(name)]
+    if missing:
+        hint = "on cgroup v1 boot with `cgroup_enable=memory swapaccount=1`; rootless needs delegated controllers"
+        yield Check("warn", "limits", f"the engine cannot enforce {', '.join(missing)}", hint)
+
+
+def _sharing(client: APIClient, state: Path) -> Check:
+    from intermodal.backends.docker.probe import check_sharing
+
+    place = _nearest(state)
+    try:
+        check_sharing(client, place)
+    except EnvironmentProblem as problem:
+        return Check("fail", "sharing", problem.message, problem.hint)
+    except OSError as error:
+        return Check("warn", "sharing", f"not tried: {place}: {error.strerror}")
+    return Check("ok", "sharing", f"the engine reads and writes files in {place}")
+
+
+def _images(client: APIClient) -> Check:
+    from intermodal.backends.docker.images import LOCAL_PREFIX
+
+    now = time.time()
+    ages: dict[str, float] = {}
+    for image in client.images():
+        for tag in image.get("RepoTags") or ():
+            if tag.startswith(LOCAL_PREFIX):
+                ages[tag.removeprefix(LOCAL_PREFIX)] = (now - image["Created"]) / 86400
+    if not ages:
+        return Check("warn", "images", "no step image is built", "make images")
+    oldest = max(ages.values())
+    day = datetime.fromtimestamp(now - oldest * 86400, UTC).date()
+    message = f"{len(ages)} step images ({', '.join(sorted(ages))}), the oldest of {day}"
+    if oldest > _OLD_DAYS:
+        return Check("warn", "images", message, "make images")
+    return Check("ok", "images", message)
