@@ -1,0 +1,145 @@
+"""Builds the images, each once for given inputs. BuildKit through `docker buildx bake` where it exists, else the classic builder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from intermodal.build.base import ensure_base
+from intermodal.build.context import TORCH, Context, Recipe, assemble, recipes, write_tar
+from intermodal.errors import BadInput, EnvironmentProblem
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+INPUTS = "io.intermodal.inputs"
+"""Label of an image: the digest of everything it was built from."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """One image after a build. `seconds` is 0 if nothing had to be done."""
+
+    name: str
+    reference: str
+    id: str
+    size: int
+    """Bytes."""
+    seconds: float
+
+
+def build_images(
+    project: Path, state: Path, names: Sequence[str], client: APIClient, say: Callable[[str], None]
+) -> list[Built]:
+    """Build the named images (all if none is named) and what they stand on. Raises BadInput, EnvironmentProblem."""
+    known = recipes(project)
+    unknown = set(names) - {recipe.name for recipe in known}
+    if unknown:
+        raise BadInput(f"no image {sorted(unknown)[0]!r}", hint=f"there are {', '.join(recipe.name for recipe in known)}")
+    base = ensure_base(client, project)
+    wanted = [recipe for recipe in known if not names or recipe.name in names]
+    if any(recipe.on_torch for recipe in wanted) and not any(recipe.name == TORCH for recipe in wanted):
+        wanted.insert(0, next(recipe for recipe in known if recipe.name == TORCH))
+    return [_build(recipe, project, state, base, client, say) for recipe in wanted]
+
+
+def reference(name: str) -> str:
+    return f"intermodal/{name}:dev"
+
+
+def _build(
+    recipe: Recipe, project: Path, state: Path, base: str, client: APIClient, say: Callable[[str], None]
+) -> Built:
+    started = time.monotonic()
+    context = assemble(recipe, project, state / "build" / recipe.name, state / "wheels")
+    parent = reference(TORCH) if recipe.on_torch else base
+    inputs = hashlib.sha256(f"{context.digest} {client.inspect_image(parent)['Id']}".encode()).hexdigest()
+    if _label(client, reference(recipe.name)) != inputs:
+        say(f"building {reference(recipe.name)}")
+        log = state / "build" / f"{recipe.name}.log"
+        arguments = {"TORCH_IMAGE" if recipe.on_torch else "BASE_IMAGE": parent}
+        build = _bake if _has_bake() else _classic
+        build(recipe, context, arguments, inputs, log, client)
+        seconds = time.monotonic() - started
+    else:
+        seconds = 0.0
+    shutil.rmtree(context.folder)
+    image = client.inspect_image(reference(recipe.name))
+    return Built(recipe.name, reference(recipe.name), image["Id"], image["Size"], seconds)
+
+
+def _label(client: APIClient, image: str) -> str:
+    from docker.errors import ImageNotFound
+
+    try:
+        config = client.inspect_image(image)["Config"]
+    except ImageNotFound:
+        return ""
+    return str((config.get("Labels") or {}).get(INPUTS, ""))
+
+
+def _has_bake() -> bool:
+    docker = shutil.which("docker")
+    return docker is not None and subprocess.run([docker, "buildx", "version"], capture_output=True).returncode == 0
+
+
+def _bake(recipe: Recipe, context: Context, arguments: dict[str, str], inputs: str, log: Path, _client: APIClient) -> None:
+    """Build one target of images/docker-bake.hcl with BuildKit."""
+    definition = recipe.dockerfile.parent.parent / "docker-bake.hcl"
+    command = ["docker", "buildx", "bake", "--file", str(definition), "--builder", "default", "--load", "--progress", "plain", recipe.name]
+    command += ["--set", f"{recipe.name}.labels.{INPUTS}={inputs}"]
+    environment = {**os.environ, "CONTEXTS": str(context.folder.parent), **arguments}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    log.write_bytes(done.stdout)
+    if done.returncode:
+        raise _failure(recipe.name, done.stdout.decode(errors="replace").splitlines(), log)
+
+
+def _classic(
+    recipe: Recipe, context: Context, arguments: dict[str, str], inputs: str, log: Path, client: APIClient
+) -> None:
+    """Build with the engine's own builder, which every engine has."""
+    archive = context.folder.with_suffix(".tar")
+    write_tar(context.folder, archive)
+    lines: list[str] = []
+    error = ""
+    try:
+        with archive.open("rb") as stream:
+            events = client.build(
+                fileobj=stream,
+                custom_context=True,
+                tag=reference(recipe.name),
+                buildargs=arguments,
+                labels={INPUTS: inputs},
+                network_mode="none",
+                rm=True,
+                forcerm=True,
+                decode=True,
+            )
+            for event in events:
+                error = _note(event, lines) or error
+    finally:
+        archive.unlink()
+        log.write_text("".join(lines), encoding="utf-8")
+    if error:
+        raise _failure(recipe.name, [*"".join(lines).splitlines(), error], log)
+
+
+def _note(event: dict[str, Any], lines: list[str]) -> str:
+    lines.append(event.get("stream", ""))
+    return str(event.get("error", ""))
+
+
+def _failure(name: str, output: list[str], log: Path) -> EnvironmentProblem:
+    """Return the error of a failed build: the image, the step of the Dockerfile, the last words."""
+    said = [line.strip() for line in output if line.strip()]
+    step = next((line for line in reversed(said) if line.startswith("Step ")), "")
+    last = said[-1] if said else "no output"
+    return EnvironmentProblem(f"image {reference(name)} cannot be built: {last}" + (f" ({step})" if step else ""), hint=f"whole log: {log}")

@@ -1,0 +1,52 @@
+"""The host's own pip configuration: mirrors, proxies, private CAs and wheel folders, as pip reads them."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PipConfiguration:
+    """What pip would use here."""
+
+    index_url: str = ""
+    extra_index_urls: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+
+    def uv_environment(self) -> dict[str, str]:
+        """Return the environment that makes uv look where pip looks (uv does not read pip's configuration)."""
+        environment = dict(os.environ)
+        if self.index_url:
+            environment["UV_DEFAULT_INDEX"] = self.index_url
+        if self.extra_index_urls:
+            environment["UV_INDEX"] = " ".join(self.extra_index_urls)
+            environment["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # what pip does
+        if self.find_links:
+            environment["UV_FIND_LINKS"] = ",".join(self.find_links)
+        return environment
+
+
+def read_pip_configuration() -> PipConfiguration:
+    """Ask pip for its configuration: files and PIP_* variables, the more specific one winning."""
+    listing = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True
+    ).stdout
+    values: dict[str, str] = {}
+    ranks: dict[str, int] = {}
+    for line in listing.splitlines():
+        key, _, written = line.partition("=")
+        section, _, name = key.rpartition(".")
+        rank = {"global": 0, "site": 1, "user": 2, "install": 3, "download": 3, ":env:": 4}.get(section, 0)
+        if rank >= ranks.get(name, -1):
+            values[name], ranks[name] = str(ast.literal_eval(written)), rank
+    return PipConfiguration(
+        index_url=values.get("index-url", ""),
+        extra_index_urls=tuple(
+            url for url in values.get("extra-index-url", "").split() if url.startswith(("http://", "https://"))
+        ),
+        find_links=tuple(values.get("find-links", "").split()),
+    )
