@@ -75,7 +75,7 @@ class ProcessBackend:
         """Find the code behind an image's name, install its environment, hash both. Raises EnvironmentProblem."""
         component = find_component(self._project, reference)
         with self._lock:
-            environment = environment_for(component.locks, self._state_dir / "envs")
+            environment = environment_for(component.locks, self._state_dir / "envs", self._state_dir / "wheels")
         digest = code_digest(self._project, component)
         return Image(reference, str(environment), digest)
 
@@ -202,6 +202,8 @@ def _environment(
         "VIRTUAL_ENV": str(binaries.parent),
         "PYTHONPATH": str(project),
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
         "INTERMODAL_MOUNTS": json.dumps(dict(outside)),
     }
     return {**inherited, "USER": "step", "LOGNAME": "step", **places, **fixed, **given}

@@ -12,7 +12,6 @@ from intermodal.errors import BadInput, EnvironmentProblem
 
 LABEL_COMPONENT = "io.intermodal.component"
 LABEL_LOCK = "io.intermodal.lock"
-_SHARED = ("components/__init__.py", "components/kfp_io.py", "components/ner")
 _CONTINUED = re.compile(r"\\\s*\n")
 
 
@@ -22,6 +21,8 @@ class Component:
 
     folder: Path
     locks: tuple[Path, ...]
+    code: tuple[Path, ...]
+    """Everything of `components/` that the Dockerfile copies into the image."""
 
 
 def find_component(project: Path, reference: str) -> Component:
@@ -34,16 +35,18 @@ def find_component(project: Path, reference: str) -> Component:
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", step) or not dockerfile.is_file():
         hint = "steps of images that this project does not build need containers: --backend docker"
         raise EnvironmentProblem(f"image {reference}: there is no {dockerfile} to find its code by", hint=hint)
-    labels = read_labels(dockerfile.read_text(encoding="utf-8"))
+    text = dockerfile.read_text(encoding="utf-8")
+    labels = read_labels(text)
     for label in (LABEL_COMPONENT, LABEL_LOCK):
         if not labels.get(label):
             raise BadInput(f"{dockerfile}: has no label {label}")
     folder = project / labels[LABEL_COMPONENT]
     locks = tuple(project / name for name in labels[LABEL_LOCK].split())
-    for path in (folder, *locks):
+    code = tuple(project / name for name in read_sources(text))
+    for path in (folder, *locks, *code):
         if not path.exists():
-            raise BadInput(f"{dockerfile}: its labels name {path.relative_to(project)}, which does not exist")
-    return Component(folder, locks)
+            raise BadInput(f"{dockerfile}: names {path.relative_to(project)}, which does not exist")
+    return Component(folder, locks, code)
 
 
 def read_labels(dockerfile: str) -> dict[str, str]:
@@ -58,10 +61,20 @@ def read_labels(dockerfile: str) -> dict[str, str]:
     return labels
 
 
+def read_sources(dockerfile: str) -> list[str]:
+    """Return the sources below `components/` that COPY instructions take from the project."""
+    sources: list[str] = []
+    for line in _CONTINUED.sub(" ", dockerfile).splitlines():
+        words = line.split()
+        if len(words) > 2 and words[0].upper() == "COPY" and not any(word.startswith("--from") for word in words):
+            sources += [word.rstrip("/") for word in words[1:-1] if word.startswith("components/")]
+    return sources
+
+
 def code_digest(project: Path, component: Component) -> str:
-    """Return `sha256:...` over the component's code, the code that all steps share, and the locks."""
+    """Return `sha256:...` over all code that the step's image would hold, and the locks."""
     total = hashlib.sha256(b"process 1\n")
-    for root in (component.folder, *(project / name for name in _SHARED), *component.locks):
+    for root in sorted({component.folder, *component.code, *component.locks}):
         files = sorted(root.rglob("*")) if root.is_dir() else [root]
         for path in files:
             if path.is_file() and "__pycache__" not in path.parts:

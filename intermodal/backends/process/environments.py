@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -13,13 +13,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from intermodal.build.wheels import fetch, read_lock
 from intermodal.errors import EnvironmentProblem
 
 _READY = "intermodal-ready"
+_EXACT = ("--require-hashes", "--no-deps")
 
 
-def environment_for(locks: Sequence[Path], folder: Path) -> Path:
+def environment_for(locks: Sequence[Path], folder: Path, wheels: Path) -> Path:
     """Return the environment of `locks` below `folder`, installing it if it is not there whole.
+
+    `wheels` is a folder of downloaded wheels, which may be shared with image builds.
 
     Raises EnvironmentProblem with the installer's last words.
     """
@@ -32,7 +36,7 @@ def environment_for(locks: Sequence[Path], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(environment.with_suffix(".lock")):
         if not (environment / _READY).is_file():  # else another run made it meanwhile
-            _make(environment, locks)
+            _make(environment, locks, wheels)
     return environment
 
 
@@ -43,22 +47,29 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _make(environment: Path, locks: Sequence[Path]) -> None:
+def _make(environment: Path, locks: Sequence[Path], wheels: Path) -> None:
     shutil.rmtree(environment, ignore_errors=True)
     names = " + ".join(f"{lock.parent.name}/{lock.name}" for lock in locks)
     print(f"installing the environment of {names} into {environment}", file=sys.stderr)
-    # The host's own pip settings (mirrors, proxies, a private CA, wheel folders) must hold: pip reads them, uv does not.
     python = str(environment / "bin" / "python")
-    have_pip = importlib.util.find_spec("pip") is not None
-    _run(
-        [_uv(), "venv", "--quiet", "--python", sys.executable, *([] if have_pip else ["--seed"]), str(environment)],
-        names,
-    )
-    pip = [sys.executable, "-m", "pip", "--python", python] if have_pip else [python, "-m", "pip"]
+    _run([_uv(), "venv", "--quiet", "--python", sys.executable, str(environment)], names)
     for lock in locks:
-        options = ["--quiet", "--require-hashes", "--no-deps", "--only-binary", ":all:"]
-        _run([*pip, "install", *options, "-r", str(lock)], names)
+        pins = read_lock(lock)
+        if pins and _same_as_images():
+            # uv links files from its cache: three environments with torch take the space of one.
+            fetch(pins, wheels)
+            offline = ["--offline", "--no-index", "--find-links", str(wheels)]
+            _run([_uv(), "pip", "install", "--quiet", "--python", python, *_EXACT, *offline, "-r", str(lock)], names)
+        elif pins:
+            pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--only-binary", ":all:"]
+            _run([*pip, *_EXACT, "-r", str(lock)], names)
     (environment / _READY).touch()
+
+
+def _same_as_images() -> bool:
+    """Whether wheels downloaded for the images (CPython 3.11, x86-64, glibc) fit this machine too."""
+    fits = platform.machine() == "x86_64" and platform.libc_ver()[0] == "glibc"
+    return fits and sys.implementation.cache_tag == "cpython-311"
 
 
 def _uv() -> str:

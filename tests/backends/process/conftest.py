@@ -11,9 +11,14 @@ from intermodal.backends.process import ProcessBackend
 from tests.backends.support import Runner
 
 DOCKERFILE = """
+FROM scratch AS builder
+COPY components/__init__.py components/kfp_io.py /app/components/
+COPY components/ner /app/components/ner
+COPY components/echo /app/components/echo
 FROM scratch
 LABEL io.intermodal.component="components/echo" \\
       io.intermodal.lock="components/echo/requirements.txt"
+COPY --from=builder components/other /app
 """
 
 

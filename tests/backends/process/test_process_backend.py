@@ -173,8 +173,10 @@ def test_an_environment_is_made_once(process):
 
 
 def test_a_lock_that_cannot_be_installed_is_one_line(process, project):
-    (project / "components/echo/requirements.txt").write_text("./no-such.whl --hash=sha256:" + "0" * 64 + "\n")
-    with pytest.raises(EnvironmentProblem, match=r"installing echo/requirements.txt failed") as caught:
+    (project / "components/echo/requirements.txt").write_text(
+        "intermodal-no-such-package==1.0 --hash=sha256:" + "0" * 64 + "\n"
+    )
+    with pytest.raises(EnvironmentProblem, match=r"intermodal-no-such-package") as caught:
         process.backend.resolve_image("intermodal/echo:dev")
     assert "\n" not in caught.value.message
 
