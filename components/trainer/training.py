@@ -66,7 +66,7 @@ def train(
     settings: TrainingSettings,
     seed: int,
     on_epoch: Callable[[int, float], None] | None = None,
-    log: Callable[[str], None] = print,
+    log: Callable[[str], None] | None = None,
 ) -> Result:
     """Fine-tune `backbone` on `data`; return the model of the epoch with the best validation span macro-F1.
 
@@ -75,6 +75,7 @@ def train(
     The same arguments on the same machine and thread count give the same weights.
     Raises Diverged when the loss is no number, StepError for a backbone that cannot be used.
     """
+    log = log or _print
     make_repeatable(seed)
     tokenizer = load_tokenizer(backbone)
     labels = data.labels
@@ -113,6 +114,10 @@ def train(
     model.load_state_dict(best_weights)
     model.eval()
     return Result(model, labels, window, history, best_epoch, best)
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
 
 
 def infer_with(model: PreTrainedModel) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
