@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
 
+from intermodal.engine.backend import Launch
 from intermodal.engine.failure import Failure, FailureClass
 
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT})
 _LITTLE_SPACE = 1024 * 1024
+
+
+def command_text(launch: Launch) -> str:
+    """Return what is run, in one short line, for messages."""
+    words = launch.command or launch.args[:1] or (launch.image.reference,)
+    text = " ".join(" ".join(words).split())
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def mebibytes(size: int) -> str:
@@ -49,6 +58,12 @@ def classify(exit_code: int, command: str) -> Failure | None:
         if number is not None:
             return Failure(FailureClass.USER_CODE, f"crashed with {number.name} (exit code {exit_code})", exit_code)
     return Failure(FailureClass.USER_CODE, f"exit code {exit_code}", exit_code)
+
+
+def log_failure(error_number: int, log: Path, exit_code: int | None) -> Failure:
+    """Return the failure of a step whose log could not be written: what it did cannot be told."""
+    kind = FailureClass.DISK_FULL if error_number in (errno.ENOSPC, errno.EDQUOT) else FailureClass.ENGINE_LOST
+    return Failure(kind, f"the log {log} could not be written: {os.strerror(error_number)}", exit_code)
 
 
 def disk_full(folder: Path, exit_code: int | None) -> Failure | None:

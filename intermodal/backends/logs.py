@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 MAX_LINE = 8 * 1024
 """Longest line handed to `on_line`; the file keeps the line whole."""
@@ -52,13 +53,20 @@ class LogWriter:
     """
 
     def __init__(self, path: Path, cap: int, on_line: Callable[[bytes], None] | None = None) -> None:
-        self._stream = path.open("wb")
+        self.problem: OSError | None = None
+        """Why the file is not whole: the first error of writing it. Lines go on to `on_line` all the same."""
+        self._stream: BinaryIO | None = None
+        try:
+            self._stream = path.open("wb", buffering=0)
+        except OSError as error:
+            self.problem = error
         self._lines = LineSplitter(on_line) if on_line else None
         self._tail_room = min(_MAX_TAIL, cap // 4)
         self._head_room = cap - self._tail_room
         self._tail: deque[bytes] = deque()
         self._tail_size = 0
         self._dropped = False
+        self._closed = False
         self.received = 0
         """Bytes seen so far, written or not."""
 
@@ -69,10 +77,20 @@ class LogWriter:
         head, rest = data[: self._head_room], data[self._head_room :]
         if head:
             self._head_room -= len(head)
-            self._stream.write(head)
-            self._stream.flush()
+            self._put(head)
         if rest:
             self._keep_tail(rest)
+
+    def _put(self, data: bytes) -> None:
+        """Write to the file; after a first error (a full disk) nothing more is written."""
+        if self._stream is None or self.problem is not None:
+            return
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._stream.write(view) :]
+        except OSError as error:
+            self.problem = error
 
     def _keep_tail(self, data: bytes) -> None:
         if len(data) > self._tail_room:
@@ -97,14 +115,18 @@ class LogWriter:
             self._keep_tail(chunk)
 
     def close(self) -> None:
-        if self._stream.closed:
+        """Write the tail and close the file. Idempotent; never raises for a full disk (see `problem`)."""
+        if self._closed:
             return
+        self._closed = True
         if self._lines:
             self._lines.close()
         if self._dropped:
-            self._stream.write(MARKER)
-        self._stream.writelines(self._tail)
-        self._stream.close()
+            self._put(MARKER)
+        for piece in self._tail:
+            self._put(piece)
+        if self._stream is not None:
+            self._stream.close()
 
     def __enter__(self) -> LogWriter:
         return self

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,6 +26,7 @@ from intermodal.backends.docker.container import (
 )
 from intermodal.backends.docker.logs import LogFollower
 from intermodal.backends.docker.probe import check_sharing
+from intermodal.backends.exits import log_failure
 from intermodal.backends.logs import LogWriter
 from intermodal.engine.backend import Capabilities, Exit, Image, Launch
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
@@ -129,9 +131,13 @@ class DockerBackend:
         if isinstance(state, Failure):
             return Exit(None, state, 0.0)
         try:
-            return outcome.read_exit(client, handle, state, launch)
+            ended = outcome.read_exit(client, handle, state, launch)
         except (*CONNECTION_ERRORS, docker.errors.APIError) as error:
             return Exit(None, outcome.engine_lost(f"stopped answering: {type(error).__name__}"), 0.0)
+        if writer.problem is not None and ended.failure is None:
+            failure = log_failure(writer.problem.errno or 0, launch.log, ended.exit_code)
+            return replace(ended, failure=failure)
+        return ended
 
     def _await_end(self, client: APIClient, handle: str) -> dict[str, Any] | Failure:
         """Return the engine's State of the ended container, or why it cannot be known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -125,4 +126,5 @@ def hand_over(paths: Sequence[Path], user: str) -> None:
         os.chown(path, uid, gid, follow_symlinks=False)
         for base, folders, files in os.walk(path):
             for name in folders + files:
-                os.chown(Path(base, name), uid, gid, follow_symlinks=False)
+                with contextlib.suppress(FileNotFoundError):  # another step works on the same volume
+                    os.chown(Path(base, name), uid, gid, follow_symlinks=False)

@@ -13,7 +13,7 @@ import docker.errors
 from docker import APIClient
 
 from intermodal.backends.docker.client import explain
-from intermodal.backends.exits import classify, disk_full, out_of_memory
+from intermodal.backends.exits import classify, command_text, disk_full, out_of_memory
 from intermodal.engine.backend import Exit, Launch
 from intermodal.engine.failure import Failure, FailureClass
 
@@ -93,9 +93,3 @@ def _seconds(state: Mapping[str, Any]) -> float:
     if not _started(state) or str(state.get("FinishedAt", "0001")).startswith("0001"):
         return 0.0
     return max(0.0, (_moment(state["FinishedAt"]) - _moment(state["StartedAt"])).total_seconds())
-
-
-def command_text(launch: Launch) -> str:
-    """Return what is run, short, for messages."""
-    words = launch.command or launch.args[:1] or (launch.image.reference,)
-    return " ".join(words)[:80]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from intermodal.backends.exits import classify, disk_full, out_of_memory
+from intermodal.backends.exits import classify, command_text, disk_full, log_failure, out_of_memory
 from intermodal.backends.logs import LineSplitter
 from intermodal.backends.process import supervisor
 from intermodal.backends.process.components import code_digest, find_component
@@ -247,16 +247,21 @@ def _read_exit(launch: Launch, supervisor_code: int | None) -> Exit:
         full = disk_full(launch.attempt_dir, None)
         lost = Failure(FailureClass.ENGINE_LOST, "the step's supervisor ended without a word: its exit is not known")
         return Exit(None, full or lost, 0.0)
-    words = " ".join(launch.command or launch.args[:1])[:80]
     if "start_error" in result:
-        return Exit(None, Failure(FailureClass.IMAGE, f"{words!r} cannot be started: {result['start_error']}"), 0.0)
+        return Exit(
+            None,
+            Failure(FailureClass.IMAGE, f"{command_text(launch)!r} cannot be started: {result['start_error']}"),
+            0.0,
+        )
     code = int(result["code"])
     code = 128 - code if code < 0 else code  # Popen says -9 where a shell and a container say 137
     if result["oom"]:
         return Exit(code, out_of_memory(code, None), result["seconds"])
-    failure = classify(code, words)
+    failure = classify(code, command_text(launch))
     if failure and failure.kind is FailureClass.USER_CODE:
         failure = disk_full(launch.attempt_dir / "outputs", code) or failure
+    if failure is None and result["log_error"] is not None:
+        failure = log_failure(result["log_error"], launch.log, code)
     return Exit(code, failure, result["seconds"])
 
 

@@ -13,6 +13,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +70,7 @@ def supervise(specification: dict[str, Any]) -> dict[str, Any]:
     return {
         "code": code,
         "seconds": time.monotonic() - started,
+        "log_error": (log.problem.errno or 0) if log.problem else None,
         "oom": code == -signal.SIGKILL and before is not None and after is not None and after > before,
     }
 
@@ -142,7 +144,9 @@ def main() -> None:
     """Entry point: read the specification, supervise, write `exit.json` beside it."""
     path = Path(sys.argv[1])
     specification = json.loads(path.read_text(encoding="utf-8"))
+    path.unlink()  # its environment may hold secrets
     result = supervise(specification)
+    shutil.rmtree(path.with_name("tmp"), ignore_errors=True)
     temporary = path.with_name("exit.json.tmp")
     temporary.write_text(json.dumps(result), encoding="utf-8")
     temporary.replace(path.with_name("exit.json"))

@@ -81,12 +81,15 @@ def test_a_daemon_that_does_not_start_says_its_last_words(no_engine, tmp_path, m
     os.geteuid() != 0 or not shutil.which("dockerd"), reason="only root can start a daemon (CI is root)"
 )
 def test_a_real_daemon_is_started(no_engine, tmp_path, monkeypatch):
-    """A second, private daemon: the first start fails as in a sandbox, the next with fewer features answers."""
+    """A second, private daemon: the first start fails as in a sandbox, the next with fewer features answers.
+
+    In a network namespace of its own: a daemon told to have no bridge removes the one that another daemon uses.
+    """
     private = " ".join(
         f"--{name}={tmp_path}/{part}" for name, part in (("data-root", "d"), ("exec-root", "e"), ("pidfile", "pid"))
     )
     real = shutil.which("dockerd")
-    script = f'[ $# -gt 0 ] || exit 1\nexec {real} {private} --bridge=none -H unix://{no_engine} "$@"'
+    script = f'[ $# -gt 0 ] || exit 1\nexec unshare --net {real} {private} --bridge=none -H unix://{no_engine} "$@"'
     _program(tmp_path / "bin", "dockerd", script)
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     said: list[str] = []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -140,3 +143,38 @@ def test_an_end_nobody_watched_is_harvested(docker):
         docker.backend.remove(handle)
     assert ended.exit_code == 3
     assert launch.log.read_bytes() == b"late\n"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk (CI is root)")
+def test_a_step_that_fails_on_a_full_disk(docker, small_disk):
+    (small_disk / "outputs").mkdir()
+    source = "open('/kfp/outputs/big', 'wb').write(b'x' * 2**25)"
+    ended = docker.run(docker.code(source, attempt_dir=small_disk))
+    assert ended.exit_code == 1
+    assert ended.failure is not None
+    assert ended.failure.kind is FailureClass.DISK_FULL
+
+
+def test_a_log_that_finds_no_room_is_no_success(docker):
+    lines: list[bytes] = []
+    ended = docker.run(docker.launch("echo", "hello", log=Path("/dev/full")), lines.append)
+    assert ended.exit_code == 0
+    assert ended.failure is not None
+    assert ended.failure.kind is FailureClass.DISK_FULL
+    assert lines == [b"hello"]
+
+
+def test_a_log_that_cannot_be_made_is_no_success(docker):
+    ended = docker.run(docker.launch("echo", "hello", log=docker.state / "none" / "log"))
+    assert ended.failure is not None
+    assert ended.failure.kind is FailureClass.ENGINE_LOST
+    assert "none/log" in ended.failure.message
