@@ -1,0 +1,107 @@
+"""From spans to BIO labels of tokens and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from components.ner.formats import Span
+
+IGNORE = -100
+"""Label of a token that stands for no character: it counts in no loss (the convention of PyTorch)."""
+
+
+def bio_labels(entity_types: Sequence[str]) -> list[str]:
+    """Return the label list `O, B-x, I-x, ...` in the order of the sorted types; the index is the class id."""
+    return ["O", *(f"{prefix}-{kind}" for kind in sorted(entity_types) for prefix in ("B", "I"))]
+
+
+def token_labels(
+    offsets: Sequence[tuple[int, int]], spans: Sequence[Span], label_ids: Mapping[str, int]
+) -> list[int]:
+    """Return a class id for each token, given the tokens' character offsets and sorted disjoint spans.
+
+    The first token that touches a span is its B, later ones its I. A token that touches two spans belongs to the first: a
+    label has one value. Tokens without characters are IGNORE.
+    """
+    labels, current, begun = [], 0, -1
+    for start, end in offsets:
+        if end <= start:
+            labels.append(IGNORE)
+            continue
+        while current < len(spans) and spans[current].end <= start:
+            current += 1
+        if current == len(spans) or spans[current].start >= end:
+            labels.append(label_ids["O"])
+            continue
+        prefix = "I" if begun == current else "B"
+        begun = current
+        labels.append(label_ids[f"{prefix}-{spans[current].label}"])
+    return labels
+
+
+def decode_bio(
+    label_ids: Sequence[int], offsets: Sequence[tuple[int, int]], labels: Sequence[str], text: str
+) -> list[Span]:
+    """Return the spans that a sequence of class ids stands for.
+
+    An I that follows O or another type opens a span (`decode_logits` never gives one). Outer white space is trimmed, since
+    tokenizers of the RoBERTa kind count the space before a word as part of it.
+    """
+    found: list[list[int | str]] = []
+    open_kind = ""
+    for label_id, (start, end) in zip(label_ids, offsets, strict=True):
+        label = labels[label_id] if label_id >= 0 else "O"
+        if end <= start:
+            continue
+        prefix, _, kind = label.partition("-")
+        if prefix == "I" and kind == open_kind:
+            found[-1][1] = end
+        elif prefix in ("B", "I"):
+            found.append([start, end, kind])
+        open_kind = kind if prefix in ("B", "I") else ""
+    return [span for start, end, kind in found if (span := _trim(int(start), int(end), str(kind), text)) is not None]
+
+
+def _trim(start: int, end: int, kind: str, text: str) -> Span | None:
+    while start < end and text[start].isspace():
+        start += 1
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return Span(start, end, kind) if start < end else None
+
+
+def decode_logits(logits: npt.NDArray[np.float32], labels: Sequence[str]) -> list[int]:
+    """Return the best legal sequence of class ids for `logits` of shape [tokens, labels].
+
+    Viterbi over the one rule of BIO: I-x only after B-x or I-x. This makes strict and lenient scoring the same thing.
+    """
+    count = len(logits)
+    if count == 0:
+        return []
+    allowed = _transitions(labels)
+    greedy = logits.argmax(axis=1)
+    if not labels[greedy[0]].startswith("I-") and allowed[greedy[:-1], greedy[1:]].all():
+        return [int(label) for label in greedy]  # the best of all sequences is legal, so it is the best legal one
+    first = np.array([not label.startswith("I-") for label in labels])
+    scores = logits - logits.max(axis=1, keepdims=True)
+    scores = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    best = np.where(first, scores[0], -np.inf)
+    back = np.zeros((count, len(labels)), dtype=np.int64)
+    for index in range(1, count):
+        candidates = np.where(allowed, best[:, None], -np.inf)
+        back[index] = candidates.argmax(axis=0)
+        best = candidates[back[index], np.arange(len(labels))] + scores[index]
+    path = [int(best.argmax())]
+    for index in range(count - 1, 0, -1):
+        path.append(int(back[index, path[-1]]))
+    return path[::-1]
+
+
+def _transitions(labels: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return allowed[previous, next]."""
+    return np.array(
+        [[not after.startswith("I-") or before[1:] == after[1:] for after in labels] for before in labels], dtype=bool
+    )
