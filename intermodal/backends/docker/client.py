@@ -21,16 +21,23 @@ CONNECTION_ERRORS = (requests.exceptions.ConnectionError, requests.exceptions.Ti
 _POOL = 64
 
 
+DEFAULT_SOCKET = "unix:///var/run/docker.sock"
+
+
 def address() -> str:
-    """Return the engine's address as configured, for messages."""
+    """Return the engine's address as configured: DOCKER_HOST, else the docker context. Raises EnvironmentProblem."""
     host = os.environ.get("DOCKER_HOST")
     if host:
         return host
+    name = os.environ.get("DOCKER_CONTEXT") or None
     try:
-        context = ContextAPI.get_current_context()
-    except (docker.errors.DockerException, OSError, ValueError):
-        return "the default socket"
-    return str(getattr(context, "Host", None) or "the default socket")
+        context = ContextAPI.get_context(name)
+    except (docker.errors.DockerException, OSError, ValueError) as error:
+        raise EnvironmentProblem(f"the docker context {name or 'in use'!r} cannot be read: {_reason(error)}") from error
+    if context is None and name:
+        # docker-py would go on with the default engine, which is not the one that was asked for.
+        raise EnvironmentProblem(f"docker context {name!r} does not exist", hint="docker context ls")
+    return str(getattr(context, "Host", None) or DEFAULT_SOCKET).removeprefix("http+")
 
 
 def connect(timeout: float = 60) -> APIClient:
@@ -38,13 +45,12 @@ def connect(timeout: float = 60) -> APIClient:
 
     Raises EnvironmentProblem if no engine answers, saying how to get one.
     """
+    place = address()
     try:
         client = docker.from_env(timeout=timeout, max_pool_size=_POOL).api
         client.ping()
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError, ValueError) as error:
-        raise EnvironmentProblem(
-            f"no Docker engine answers at {address()}: {_reason(error)}", hint=INSTALL_HINT
-        ) from error
+        raise EnvironmentProblem(f"no Docker engine answers at {place}: {_reason(error)}", hint=INSTALL_HINT) from error
     return client
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from intermodal.backends.docker.client import INSTALL_HINT, address, connect
+from intermodal.backends.docker.client import DEFAULT_SOCKET, INSTALL_HINT, address, connect
 from intermodal.errors import EnvironmentProblem
 
 _START_SECONDS = 60.0
@@ -37,12 +37,7 @@ class Machine:
 
     @staticmethod
     def this() -> Machine:
-        return Machine(os.geteuid() == 0, _is_debian(_OS_RELEASE), address() not in _DEFAULT_ADDRESSES)
-
-
-_DEFAULT_ADDRESSES = frozenset(
-    {"the default socket", "http+unix:///var/run/docker.sock", "unix:///var/run/docker.sock"}
-)
+        return Machine(os.geteuid() == 0, _is_debian(_OS_RELEASE), address() != DEFAULT_SOCKET)
 
 
 def ensure_engine(say: Callable[[str], None], *, machine: Machine | None = None, log: Path = _LOG) -> str:

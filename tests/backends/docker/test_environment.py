@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import tarfile
 import time
 
@@ -10,6 +12,7 @@ import pytest
 
 from intermodal.backends.docker import DockerBackend, probe
 from intermodal.backends.docker.client import connect
+from intermodal.backends.docker.engine import Machine
 from intermodal.errors import EnvironmentProblem
 
 pytestmark = pytest.mark.engine
@@ -32,12 +35,44 @@ def test_a_wrong_address_is_an_environment_problem(monkeypatch, host):
         connect()
 
 
+@pytest.fixture
+def contexts(tmp_path, monkeypatch):
+    """A docker configuration with one context, `far`, whose engine is not there."""
+    folder = tmp_path / "contexts" / "meta" / hashlib.sha256(b"far").hexdigest()
+    folder.mkdir(parents=True)
+    endpoint = {"Host": "unix:///far/away.sock", "SkipTLSVerify": False}
+    (folder / "meta.json").write_text(json.dumps({"Name": "far", "Metadata": {}, "Endpoints": {"docker": endpoint}}))
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    return tmp_path
+
+
+def test_the_current_context_is_followed(contexts):
+    (contexts / "config.json").write_text('{"currentContext": "far"}')
+    with pytest.raises(EnvironmentProblem, match=r"no Docker engine answers at unix:///far/away\.sock"):
+        connect()
+    assert Machine.this().configured
+
+
+def test_the_context_of_the_environment_is_followed(contexts, monkeypatch):
+    monkeypatch.setenv("DOCKER_CONTEXT", "far")
+    with pytest.raises(EnvironmentProblem, match=r"no Docker engine answers at unix:///far/away\.sock"):
+        connect()
+
+
+def test_a_context_that_does_not_exist_is_not_the_default_engine(contexts, monkeypatch):
+    monkeypatch.setenv("DOCKER_CONTEXT", "absent")
+    with pytest.raises(EnvironmentProblem, match="docker context 'absent' does not exist"):
+        connect()
+
+
 def test_the_probe_passes_here_and_leaves_nothing(docker):
     client = docker.backend._client
-    before = {image["Id"] for image in client.images(all=True)}
     probe.check_sharing(client, docker.state)
     assert list(docker.state.glob("probe-*")) == []
-    assert {image["Id"] for image in client.images(all=True)} == before
+    tags = [tag for image in client.images() for tag in image["RepoTags"] or ()]
+    assert not [tag for tag in tags if tag.startswith("intermodal-probe")]
     assert client.containers(all=True, filters={"label": "io.intermodal.probe"}) == []
 
 
