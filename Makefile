@@ -1,0 +1,52 @@
+# Every verb sets up what it needs. `make help` lists them.
+# Variables: DATA (a data folder), CONFIG (an experiment file), ARGS (more arguments of `intermodal run`), BACKEND (docker|process),
+# PYTHON (the Python that makes the environment), TESTS (what pytest runs).
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+PYTHON ?= python3
+BACKEND ?= docker
+TESTS ?= tests
+INTERMODAL := .venv/bin/intermodal
+READY := .venv/.ready
+
+.PHONY: help venv pipeline-local test test-fast engine images compile lock lint clean
+
+help: ## list the verbs
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -m intermodal.build.venv
+	@touch $@
+
+venv: $(READY) ## the locked environment .venv
+
+pipeline-local: venv $(if $(filter docker,$(BACKEND)),images) ## run the NER pipeline on this machine
+	@$(INTERMODAL) run pipelines/ner.py --backend $(BACKEND) \
+	    $(if $(CONFIG),--config "$(CONFIG)") $(if $(DATA),--arg data="$(DATA)") $(ARGS)
+
+engine: venv
+	@$(INTERMODAL) engine up
+
+images: engine ## build the step images (unchanged inputs build nothing)
+	@$(INTERMODAL) build
+
+test: images ## all tests, on a real engine and the real images
+	.venv/bin/python -m pytest $(TESTS)
+
+test-fast: venv ## the tests that need no engine
+	.venv/bin/python -m pytest $(TESTS) -m "not engine"
+
+compile: venv ## compile the pipeline to IR YAML: dist/ner.yaml
+	@$(INTERMODAL) compile pipelines/ner.py -o dist/ner.yaml
+
+lock: venv ## write all requirement files anew (UPGRADE=1 takes the newest versions)
+	.venv/bin/python -m intermodal.build.locks $(if $(UPGRADE),--upgrade)
+
+lint: venv ## ruff and mypy
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+clean: ## remove the environment and the tools' caches, never runs or artifacts
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .intermodal/build .intermodal/wheels .intermodal/tools
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
