@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from safetensors.torch import save
 
@@ -53,7 +53,7 @@ def write_model(
             "training": dataclasses.asdict(settings),
             "seed": seed,
             "dataset_sha256": data.content_sha256,
-            "scores": {"validation": scores_json(result.scores)},
+            "scores": {"validation": result.scores.as_json()},
             "best_epoch": result.best_epoch,
         },
     )
@@ -62,8 +62,3 @@ def write_model(
         for epoch in result.history
     ]
     write_json(folder / "history.json", history)
-
-
-def scores_json(scores: Any) -> dict[str, Any]:
-    """Return span scores as JSON values."""
-    return dataclasses.asdict(scores)
