@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--sampler", default="tpe")
     parser.add_argument("--pruner", default="median")
     parser.add_argument("--seed", type=int, default=13)
+    parser.add_argument("--threads", type=int, default=0, help="0: OMP_NUM_THREADS, else all cores")
     parser.add_argument("--state", default="/state", help="folder that outlives this process; studies lie in it")
     parser.add_argument("--best-parameters", type=Path, required=True, help="output: JSON object")
     parser.add_argument("--study", type=Path, required=True, help="output: folder")
@@ -29,6 +31,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--summary", type=Path, required=True, help="output: Markdown")
     parser.add_argument("--executor-output", type=Path, help="output: metrics")
     arguments = parser.parse_args(argv)
+    if arguments.threads > 0:
+        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # torch reads it when it is imported
     space = parse_search_space(json_argument(arguments.search_space, "--search-space"))
     settings = parse_training(json_argument(arguments.training, "--training"))
 

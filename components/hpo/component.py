@@ -21,6 +21,7 @@ def hpo(
     summary: dsl.Output[dsl.Markdown],
     metrics: dsl.Output[dsl.Metrics],
     state: str = "/state",
+    threads: int = 0,
 ):
     """Search hyperparameters for one backbone with Optuna; an interrupted search goes on where it stood.
 
@@ -39,6 +40,7 @@ def hpo(
         summary: the search on one page.
         metrics: best score, counts of trials by their end.
         state: folder of a volume that outlives the task; the study lies in it.
+        threads: threads to compute with; 0 takes OMP_NUM_THREADS, else all cores.
     """
     return dsl.ContainerSpec(
         image=image("hpo"),
@@ -70,6 +72,8 @@ def hpo(
             trials_table.path,
             "--summary",
             summary.path,
+            "--threads",
+            threads,
             "--executor-output",
             "{{$.outputs.output_file}}",
         ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,9 +19,12 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--hyperparameters", default="{}", help="JSON object")
     parser.add_argument("--training", default="{}", help="JSON object")
     parser.add_argument("--seed", type=int, default=13)
+    parser.add_argument("--threads", type=int, default=0, help="0: OMP_NUM_THREADS, else all cores")
     parser.add_argument("--model", type=Path, required=True, help="output: the model folder")
     parser.add_argument("--executor-output", type=Path, help="output: metrics")
     arguments = parser.parse_args(argv)
+    if arguments.threads > 0:
+        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # torch reads it when it is imported
     settings = parse_training(json_argument(arguments.training, "--training"))
     hyperparameters = parse_hyperparameters(json_argument(arguments.hyperparameters, "--hyperparameters"), settings)
 

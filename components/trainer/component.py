@@ -14,6 +14,7 @@ def trainer(
     seed: int,
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
+    threads: int = 0,
 ):
     """Fine-tune a backbone to find entities; keep the epoch with the best validation span macro-F1.
 
@@ -25,6 +26,7 @@ def trainer(
         seed: fixes order, dropout and new weights.
         model: the model folder.
         metrics: scores on validation, epochs, time.
+        threads: threads to compute with; 0 takes OMP_NUM_THREADS, else all cores.
     """
     return dsl.ContainerSpec(
         image=image("trainer"),
@@ -42,6 +44,8 @@ def trainer(
             seed,
             "--model",
             model.path,
+            "--threads",
+            threads,
             "--executor-output",
             "{{$.outputs.output_file}}",
         ],

@@ -1,0 +1,218 @@
+"""Experiment files, typed and checked, and how they become the pipeline's arguments.
+
+An experiment is `configs/default.yaml` with the user's values over it. An unknown key, a wrong type, an unknown backbone, a broken
+search space, a missing folder or a Hub that cannot be reached is known here, before anything starts.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from components.backbone.registry import LOCAL, hint_for, is_builtin, looks_like_hub_name
+from components.hpo.search_space import parse_search_space
+from components.kfp_io import StepError
+from components.trainer.settings import parse_training
+from intermodal.yaml12 import Loader
+
+DEFAULT = Path(__file__).parent / "configs" / "default.yaml"
+
+
+class ExperimentError(ValueError):
+    """An experiment that cannot run: one line that names the key and the value."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Search(_Strict):
+    trials: int = Field(ge=1)
+    sampler: Literal["tpe", "random"]
+    pruner: Literal["median", "hyperband", "none"]
+    epochs: int = Field(ge=1)
+
+
+class Selection(_Strict):
+    tolerance: float = Field(ge=0)
+    latency_budget_ms: float = Field(ge=0)
+    percentile: Literal["p50", "p95"]
+
+
+class Experiment(_Strict):
+    """One experiment. Every field is explained in configs/default.yaml."""
+
+    stage: Literal["smoke", "full"]
+    data: str | None
+    size: Literal["tiny", "small", "full"]
+    seed: int
+    entity_types: list[str]
+    validation_fraction: float = Field(gt=0, lt=1)
+    test_fraction: float = Field(gt=0, lt=1)
+    backbones: list[str] = Field(min_length=1)
+    revision: str
+    search_space: dict[str, dict[str, Any]]
+    search: Search
+    training: dict[str, Any]
+    gate: dict[str, float]
+    benchmark: dict[str, int]
+    selection: Selection
+    cpus: int = Field(ge=1)
+
+
+def load_experiment(values: dict[str, Any]) -> Experiment:
+    """Return the experiment of `values` over the defaults. Keys may be dotted (`training.epochs`); text is read as YAML.
+
+    Raises ExperimentError naming the key and the value.
+    """
+    document = read_yaml(DEFAULT)
+    for key, value in values.items():
+        _put(document, key, _parsed(value))
+    try:
+        return Experiment.model_validate(document)
+    except ValidationError as error:
+        raise ExperimentError(_explain(error)) from error
+
+
+def to_arguments(experiment: Experiment) -> dict[str, Any]:
+    """Check what only a look at the machine can tell, and return the pipeline's arguments. Raises ExperimentError."""
+    smoke = experiment.stage == "smoke"
+    training = {**experiment.training, **({"epochs": 1} if smoke else {})}
+    try:
+        parse_search_space(experiment.search_space)
+        parse_training(experiment.training)
+    except StepError as error:
+        raise ExperimentError(f"{error.message}" + (f" ({error.hint})" if error.hint else "")) from error
+    names, hub, local = _backbones(experiment.backbones)
+    if hub:
+        _check_hub(hub[0])
+    arguments: dict[str, Any] = {
+        "size": experiment.size,
+        "seed": experiment.seed,
+        "entity_types": experiment.entity_types,
+        "validation_fraction": experiment.validation_fraction,
+        "test_fraction": experiment.test_fraction,
+        "backbones": names,
+        "hub_backbones": hub,
+        "revision": experiment.revision,
+        "search_space": experiment.search_space,
+        "trials": 1 if smoke else experiment.search.trials,
+        "sampler": experiment.search.sampler,
+        "pruner": experiment.search.pruner,
+        "search_training": {**training, "epochs": 1 if smoke else experiment.search.epochs},
+        "training": training,
+        "gate": experiment.gate,
+        "benchmark": experiment.benchmark,
+        "tolerance": experiment.selection.tolerance,
+        "latency_budget_ms": experiment.selection.latency_budget_ms,
+        "percentile": experiment.selection.percentile,
+        "cpus": experiment.cpus,
+    }
+    if experiment.data is not None:
+        arguments["data"] = _folder(experiment.data, "data")
+    if local is not None:
+        arguments["local_backbone"] = local
+    return arguments
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping with numbers as people write them (`2e-5` is one)."""
+    document = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
+    if not isinstance(document, dict):
+        raise ExperimentError(f"{path}: expected names and values")
+    return document
+
+
+def _put(document: dict[str, Any], key: str, value: Any) -> None:
+    """Set a possibly dotted key. A mapping given for `search`, `training` or `selection` changes only the keys that it has."""
+    first, _, rest = key.partition(".")
+    if rest:
+        inner = document.get(first)
+        if not isinstance(inner, dict):
+            raise ExperimentError(f"{key}: {first!r} has no parts" + _suggestion(first, document))
+        document[first] = {**inner, rest: value}
+    elif isinstance(value, dict) and first in ("search", "training", "selection") and isinstance(document.get(first), dict):
+        document[first] = {**document[first], **value}
+    else:
+        document[first] = value
+
+
+def _parsed(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.load(value, Loader=Loader)
+    except yaml.YAMLError:
+        return value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        owner: Any = {"search": Search, "selection": Selection}.get(str(first["loc"][0]), Experiment)
+        return f"unknown key {key!r}" + _suggestion(str(first["loc"][-1]), owner.model_fields)
+    return f"{key}: {first['msg'].lower()}, got {first['input']!r}"
+
+
+def _suggestion(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f" (did you mean {close[0]!r}?)" if close else f" (known: {', '.join(known)})"
+
+
+def _folder(written: str, key: str) -> str:
+    path = Path(written).expanduser()
+    if not path.is_dir():
+        raise ExperimentError(f"{key}: folder {written} {'is not a folder' if path.exists() else 'does not exist'}")
+    return str(path.absolute())
+
+
+def _backbones(given: list[str]) -> tuple[list[str], list[str], str | None]:
+    """Return the names for the loop, those to fetch from the Hub, and the folder of the user's own. Raises ExperimentError."""
+    names: list[str] = []
+    hub: list[str] = []
+    local: str | None = None
+    for name in given:
+        if name.startswith((".", "/", "~")):
+            if local is not None:
+                raise ExperimentError(f"backbones: {name} is a second folder; one run takes one")
+            local = _folder(name, "backbones")
+            names.append(LOCAL)
+        elif name == LOCAL:
+            raise ExperimentError("backbones: give your own backbone as the path of its folder")
+        elif is_builtin(name):
+            names.append(name)
+        elif looks_like_hub_name(name):
+            names.append(name)
+            hub.append(name)
+        else:
+            raise ExperimentError(f"backbones: {name!r} is not known ({hint_for(name)})")
+    doubles = {name for name in names if names.count(name) > 1}
+    if doubles:
+        raise ExperimentError(f"backbones: {sorted(doubles)[0]!r} stands twice")
+    return names, hub, local
+
+
+def _check_hub(name: str) -> None:
+    """Raise ExperimentError unless the Hub answers: better now than in an hour. Any answer will do; a 401 is one."""
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    if not endpoint.startswith(("http://", "https://")):
+        raise ExperimentError(f"HF_ENDPOINT {endpoint!r} is not an http(s) address")
+    request = urllib.request.Request(f"{endpoint}/{name}/resolve/main/config.json", method="HEAD")
+    try:
+        urllib.request.urlopen(request, timeout=10).close()
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            raise ExperimentError(f"backbones: {endpoint} has no model {name!r}") from error
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", error)
+        raise ExperimentError(
+            f"backbones: {name!r} must be downloaded, but {endpoint} does not answer: {reason} (minilm and minilm-3 need no network)"
+        ) from error

@@ -1,0 +1,118 @@
+"""The NER model factory: data, then for each backbone search, training and conversion, then one benchmark and one choice.
+
+`configure` makes its arguments of an experiment file (`pipelines/configs/`); the defaults here are those of configs/default.yaml.
+"""
+
+from typing import Any, NamedTuple
+
+from kfp import dsl, kubernetes
+
+from components.backbone.component import backbone, fetch
+from components.benchmarker.component import benchmarker
+from components.converter.component import converter
+from components.dataset.component import dataset
+from components.hpo.component import hpo
+from components.selector.component import selector
+from components.trainer.component import trainer
+from pipelines.experiment import load_experiment, to_arguments
+
+Outputs = NamedTuple(
+    "Outputs",
+    [("champion", dsl.Model), ("summary", dsl.Markdown), ("report", dsl.HTML), ("benchmark", dsl.Artifact), ("decision", dict)],
+)
+_DEFAULTS = to_arguments(load_experiment({}))
+
+
+def configure(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the pipeline's arguments for the user's values. Raises ValueError with one line for the user."""
+    return to_arguments(load_experiment(values))
+
+
+@dsl.pipeline(name="ner-model-factory", description="From documents to the fastest ONNX model that is accurate enough.")
+def ner_model_factory(
+    data: dsl.Input[dsl.Dataset] = None,
+    local_backbone: dsl.Input[dsl.Model] = None,
+    size: str = _DEFAULTS["size"],
+    seed: int = _DEFAULTS["seed"],
+    entity_types: list = _DEFAULTS["entity_types"],
+    validation_fraction: float = _DEFAULTS["validation_fraction"],
+    test_fraction: float = _DEFAULTS["test_fraction"],
+    backbones: list = _DEFAULTS["backbones"],
+    hub_backbones: list = _DEFAULTS["hub_backbones"],
+    revision: str = _DEFAULTS["revision"],
+    search_space: dict = _DEFAULTS["search_space"],
+    trials: int = _DEFAULTS["trials"],
+    sampler: str = _DEFAULTS["sampler"],
+    pruner: str = _DEFAULTS["pruner"],
+    search_training: dict = _DEFAULTS["search_training"],
+    training: dict = _DEFAULTS["training"],
+    gate: dict = _DEFAULTS["gate"],
+    benchmark: dict = _DEFAULTS["benchmark"],
+    tolerance: float = _DEFAULTS["tolerance"],
+    latency_budget_ms: float = _DEFAULTS["latency_budget_ms"],
+    percentile: str = _DEFAULTS["percentile"],
+    cpus: int = _DEFAULTS["cpus"],
+) -> Outputs:
+    documents = dataset(
+        data=data,
+        size=size,
+        seed=seed,
+        entity_types=entity_types,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+    )
+    with dsl.ParallelFor(hub_backbones, name="downloads") as name:
+        fetched = fetch(name=name, revision=revision)
+
+    with dsl.ParallelFor(backbones, name="candidates") as name:
+        start = backbone(name=name, fetched=dsl.Collected(fetched.outputs["model"]), seed=seed, local=local_backbone)
+        search = hpo(
+            dataset=documents.outputs["dataset"],
+            backbone=start.outputs["model"],
+            search_space=search_space,
+            training=search_training,
+            trials=trials,
+            sampler=sampler,
+            pruner=pruner,
+            seed=seed,
+            threads=cpus,
+        )
+        # The study must outlive an attempt that is killed, so that the search goes on where it stood.
+        kubernetes.mount_pvc(search, pvc_name="intermodal-studies", mount_path="/state")
+        _sized(search, cpus)
+        trained = trainer(
+            dataset=documents.outputs["dataset"],
+            backbone=start.outputs["model"],
+            hyperparameters=search.outputs["best_parameters"],
+            training=training,
+            seed=seed,
+            threads=cpus,
+        )
+        _sized(trained, cpus)
+        converted = converter(model=trained.outputs["model"], dataset=documents.outputs["dataset"], gate=gate)
+        _sized(converted, cpus)
+
+    # Nothing may run beside a benchmark: it asks for all that the run may use.
+    measured = benchmarker(
+        bundles=dsl.Collected(converted.outputs["bundle"]), dataset=documents.outputs["dataset"], settings=benchmark
+    )
+    _sized(measured, cpus)
+    chosen = selector(
+        bundles=dsl.Collected(converted.outputs["bundle"]),
+        benchmark=measured.outputs["benchmark"],
+        tolerance=tolerance,
+        latency_budget_ms=latency_budget_ms,
+        percentile=percentile,
+    )
+    return Outputs(
+        champion=chosen.outputs["champion"],
+        summary=chosen.outputs["summary"],
+        report=chosen.outputs["report"],
+        benchmark=measured.outputs["benchmark"],
+        decision=chosen.outputs["decision"],
+    )
+
+
+def _sized(task: dsl.PipelineTask, cpus: int) -> None:
+    """Give the task the CPUs of the run; memory is a limit that any of them stays far below on the default data."""
+    task.set_cpu_request(cpus).set_cpu_limit(cpus).set_memory_request("2Gi").set_memory_limit("6Gi")
