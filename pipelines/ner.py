@@ -28,6 +28,11 @@ def configure(values: dict[str, Any]) -> dict[str, Any]:
     return to_arguments(load_experiment(values))
 
 
+def _sized(task: dsl.PipelineTask, cpus: int) -> None:
+    """Give the task the CPUs of the run; memory is a limit that any of them stays far below on the default data."""
+    task.set_cpu_request(cpus).set_cpu_limit(cpus).set_memory_request("2Gi").set_memory_limit("6Gi")
+
+
 @dsl.pipeline(name="ner-model-factory", description="From documents to the fastest ONNX model that is accurate enough.")
 def ner_model_factory(
     data: dsl.Input[dsl.Dataset] = None,
@@ -112,7 +117,3 @@ def ner_model_factory(
         decision=chosen.outputs["decision"],
     )
 
-
-def _sized(task: dsl.PipelineTask, cpus: int) -> None:
-    """Give the task the CPUs of the run; memory is a limit that any of them stays far below on the default data."""
-    task.set_cpu_request(cpus).set_cpu_limit(cpus).set_memory_request("2Gi").set_memory_limit("6Gi")

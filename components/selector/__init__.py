@@ -1,0 +1,1 @@
+"""Step selector: the fastest candidate that is accurate enough, and why each other one lost."""
