@@ -138,7 +138,11 @@ def _put(document: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(inner, dict):
             raise ExperimentError(f"{key}: {first!r} has no parts" + _suggestion(first, document))
         document[first] = {**inner, rest: value}
-    elif isinstance(value, dict) and first in ("search", "training", "selection") and isinstance(document.get(first), dict):
+    elif (
+        isinstance(value, dict)
+        and first in ("search", "training", "selection")
+        and isinstance(document.get(first), dict)
+    ):
         document[first] = {**document[first], **value}
     else:
         document[first] = value

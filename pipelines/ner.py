@@ -18,7 +18,13 @@ from pipelines.experiment import load_experiment, to_arguments
 
 Outputs = NamedTuple(
     "Outputs",
-    [("champion", dsl.Model), ("summary", dsl.Markdown), ("report", dsl.HTML), ("benchmark", dsl.Artifact), ("decision", dict)],
+    [
+        ("champion", dsl.Model),
+        ("summary", dsl.Markdown),
+        ("report", dsl.HTML),
+        ("benchmark", dsl.Artifact),
+        ("decision", dict),
+    ],
 )
 _DEFAULTS = to_arguments(load_experiment({}))
 
@@ -116,4 +122,3 @@ def ner_model_factory(
         benchmark=measured.outputs["benchmark"],
         decision=chosen.outputs["decision"],
     )
-

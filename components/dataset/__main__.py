@@ -23,7 +23,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--data", type=Path, help="folder with the user's documents; without it they are generated")
     parser.add_argument("--size", default="small", help="size of generated data: " + ", ".join(SIZES))
     parser.add_argument("--seed", type=int, default=13)
-    parser.add_argument("--entity-types", default="[]", help="JSON list: the label schema; empty means what training data has")
+    parser.add_argument(
+        "--entity-types", default="[]", help="JSON list: the label schema; empty means what training data has"
+    )
     parser.add_argument("--validation-fraction", type=float, default=0.1)
     parser.add_argument("--test-fraction", type=float, default=0.1)
     parser.add_argument("--dataset", type=Path, required=True, help="folder to write")

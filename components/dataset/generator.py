@@ -44,7 +44,9 @@ def generate(size: str, seed: int) -> dict[str, list[Document]]:
     pools = _pools(seed)
     return {
         split: [
-            _Resume(random.Random(f"{seed}/{split}/{number}"), pools[split], chosen.longest).document(f"{split}-{number:04d}")
+            _Resume(random.Random(f"{seed}/{split}/{number}"), pools[split], chosen.longest).document(
+                f"{split}-{number:04d}"
+            )
             for number in range(count)
         ]
         for split, count in chosen.documents.items()
@@ -160,7 +162,9 @@ class _Resume:
         self._entity(text, label)
 
     def _email(self, first: str, last: str) -> str:
-        host = self._draw.choice(("mailbox", "postfach", "inbox", "letterbird")) + self._draw.choice((".example", ".test"))
+        host = self._draw.choice(("mailbox", "postfach", "inbox", "letterbird")) + self._draw.choice(
+            (".example", ".test")
+        )
         return f"{first}{self._draw.choice('._-')}{last}@{host}".lower()
 
     def _phone(self) -> str:

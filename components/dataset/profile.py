@@ -46,7 +46,8 @@ def _tables(manifest: Mapping[str, Any]) -> list[tuple[list[str], list[list[str]
         for name, s in splits.items()
     ]
     labels = [
-        [label, *(str(split["per_label"].get(label, 0)) for split in splits.values())] for label in manifest["entity_types"]
+        [label, *(str(split["per_label"].get(label, 0)) for split in splits.values())]
+        for label in manifest["entity_types"]
     ]
     return [
         (["split", "documents", "characters", "entities", "shortest", "median", "95 %", "longest"], overview),
@@ -63,7 +64,9 @@ def _notes(manifest: Mapping[str, Any]) -> list[str]:
     if manifest["resolved_overlaps"]:
         notes.append(f"{manifest['resolved_overlaps']} overlapping entities gave way to longer ones")
     if manifest["dropped_duplicates"]:
-        notes.append(f"{manifest['dropped_duplicates']} documents that stand in two splits were dropped from the training side")
+        notes.append(
+            f"{manifest['dropped_duplicates']} documents that stand in two splits were dropped from the training side"
+        )
     if manifest["ignored_files"]:
         notes.append(f"files ignored: {', '.join(manifest['ignored_files'])}")
     return notes

@@ -27,7 +27,9 @@ def read_file(path: Path, split: str) -> Read:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise StepError(f"{path.name}: is not UTF-8 text (byte {error.start})", hint="save the file as UTF-8") from error
+        raise StepError(
+            f"{path.name}: is not UTF-8 text (byte {error.start})", hint="save the file as UTF-8"
+        ) from error
     except OSError as error:
         raise StepError(f"{path.name}: cannot be read: {error.strerror}") from error
     if not text.strip():

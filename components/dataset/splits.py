@@ -30,11 +30,14 @@ def read_folder(folder: Path, validation_fraction: float, test_fraction: float, 
     """Read a user's folder. Raises StepError naming what is wrong."""
     if not folder.is_dir():
         kind = "is not a folder" if folder.exists() else "does not exist"
-        raise StepError(f"data folder {folder} {kind}", hint="give a folder with a train file (and dev, test if there are)")
+        raise StepError(
+            f"data folder {folder} {kind}", hint="give a folder with a train file (and dev, test if there are)"
+        )
     found, ignored = _assign(folder)
     if "train" not in found:
         raise StepError(
-            f"data folder {folder} has no training file", hint=f"name one with `train` in it, ending in {', '.join(SUFFIXES)}"
+            f"data folder {folder} has no training file",
+            hint=f"name one with `train` in it, ending in {', '.join(SUFFIXES)}",
         )
     read = {split: read_file(path, split) for split, path in found.items()}
     splits = {split: result.documents for split, result in read.items()}
@@ -63,7 +66,9 @@ def _assign(folder: Path) -> tuple[dict[str, Path], list[str]]:
     return found, ignored
 
 
-def _cut(documents: Sequence[Document], split: str, fraction: float, seed: int) -> tuple[list[Document], list[Document]]:
+def _cut(
+    documents: Sequence[Document], split: str, fraction: float, seed: int
+) -> tuple[list[Document], list[Document]]:
     """Take `fraction` of the documents away for `split`, drawn with the seed; order is kept."""
     if not 0 < fraction < 1:
         raise StepError(f"{split} fraction {fraction:g}: must lie between 0 and 1")
@@ -98,7 +103,9 @@ def check_labels(source: Source, schema: Sequence[str]) -> list[str]:
 
     Raises StepError naming file, document and label for one outside of it, and for a split without any entity.
     """
-    known = sorted(set(schema)) or sorted({span.label for document in source.splits["train"] for span in document.spans})
+    known = sorted(set(schema)) or sorted(
+        {span.label for document in source.splits["train"] for span in document.spans}
+    )
     if not known:
         raise StepError(f"{source.files['train']}: holds no entity at all")
     allowed = set(known)

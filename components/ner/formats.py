@@ -53,7 +53,9 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise StepError(f"{folder}: is not a canonical dataset (no manifest.json)", hint="run the dataset step first") from error
+        raise StepError(
+            f"{folder}: is not a canonical dataset (no manifest.json)", hint="run the dataset step first"
+        ) from error
     except ValueError as error:
         raise StepError(f"{path}: is not JSON: {error}") from error
     if document.get("schema_version") != SCHEMA_VERSION:

@@ -18,9 +18,7 @@ def bio_labels(entity_types: Sequence[str]) -> list[str]:
     return ["O", *(f"{prefix}-{kind}" for kind in sorted(entity_types) for prefix in ("B", "I"))]
 
 
-def token_labels(
-    offsets: Sequence[tuple[int, int]], spans: Sequence[Span], label_ids: Mapping[str, int]
-) -> list[int]:
+def token_labels(offsets: Sequence[tuple[int, int]], spans: Sequence[Span], label_ids: Mapping[str, int]) -> list[int]:
     """Return a class id for each token, given the tokens' character offsets and sorted disjoint spans.
 
     The first token that touches a span is its B, later ones its I. A token that touches two spans belongs to the first: a

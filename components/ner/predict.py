@@ -32,7 +32,9 @@ class WindowSettings:
 
     @staticmethod
     def from_json(document: dict[str, Any]) -> WindowSettings:
-        return WindowSettings(**{name: int(document[name]) for name in ("max_tokens", "stride", "cls_id", "sep_id", "pad_id")})
+        return WindowSettings(
+            **{name: int(document[name]) for name in ("max_tokens", "stride", "cls_id", "sep_id", "pad_id")}
+        )
 
 
 class Tagger:

@@ -1,0 +1,97 @@
+"""One process that measures one variant: `python -m components.benchmarker.worker BUNDLE VARIANT DATASET THREADS`.
+
+Reads commands from stdin and answers each with one JSON line on stdout. A process of its own, because thread pools and caches of
+several runtimes in one process spoil each other's times.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from components.ner.formats import Document, load_split
+from components.ner.metrics import bootstrap_interval, span_scores
+from components.ner.predict import Infer, Tagger, WindowSettings
+
+
+def onnx_infer(model: Path, threads: int) -> Infer:
+    """Return Tagger's function for an ONNX file: one session, `threads` threads inside an operator, one operator at a time."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+    def infer(ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        logits: npt.NDArray[np.float32] = session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
+        return logits
+
+    return infer
+
+
+class Worker:
+    """A loaded variant and the documents."""
+
+    def __init__(self, bundle: Path, variant: str, dataset: Path, threads: int) -> None:
+        from tokenizers import Tokenizer
+
+        manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+        self._types = manifest["entity_types"]
+        self._splits = {split: load_split(dataset, split) for split in ("validation", "test")}
+        tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
+        window = WindowSettings.from_json(manifest["window"])
+        infer = onnx_infer(bundle / manifest["variants"][variant]["file"], threads)
+        self._tagger = Tagger(tokenizer, manifest["labels"], window, infer)
+
+    def time(self, order: list[int]) -> list[float]:
+        """Return the milliseconds of each request: one document, text to entities. `order` indexes the test split."""
+        documents, taken = self._splits["test"], []
+        for index in order:
+            text = documents[index % len(documents)].text
+            start = time.perf_counter_ns()
+            self._tagger.tag(text)
+            taken.append((time.perf_counter_ns() - start) / 1e6)
+        return taken
+
+    def score(self) -> dict[str, Any]:
+        """Return the scores of both splits, and how fast the test split went through."""
+        result: dict[str, Any] = {}
+        for split, documents in self._splits.items():
+            start = time.perf_counter_ns()
+            predicted = [self._tagger.tag(document.text) for document in documents]
+            seconds = (time.perf_counter_ns() - start) / 1e9
+            gold = [document.spans for document in documents]
+            scores = span_scores(gold, predicted, self._types).as_json()
+            scores["interval"] = list(bootstrap_interval(gold, predicted, self._types))
+            result[split] = scores
+            result["throughput"] = _throughput(documents, seconds)  # of the last split, test
+        return result
+
+
+def _throughput(documents: list[Document], seconds: float) -> dict[str, float]:
+    characters = sum(len(document.text) for document in documents)
+    return {"documents_per_second": len(documents) / seconds, "characters_per_second": characters / seconds}
+
+
+def main() -> None:
+    """Serve commands until stdin ends."""
+    bundle, variant, dataset, threads = sys.argv[1:]
+    worker = Worker(Path(bundle), variant, Path(dataset), int(threads))
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        command = json.loads(line)
+        answer = worker.time(command["time"]) if "time" in command else worker.score()
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()

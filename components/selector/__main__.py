@@ -1,0 +1,65 @@
+"""Step selector: `python -m components.selector ...`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from components.kfp_io import StepError, artifact_list, run_step, write_json
+from components.selector.champion import write_champion
+from components.selector.report import page, summary
+from components.selector.rule import Candidate, Rule, read_candidates, select
+
+
+def main(argv: Sequence[str]) -> None:
+    """Choose, and write the champion, the summary, the report and the decision. Raises StepError."""
+    parser = argparse.ArgumentParser(prog="selector", description=__doc__)
+    parser.add_argument("--executor-input", required=True, help="KFP's ExecutorInput as JSON; names the bundles")
+    parser.add_argument("--benchmark", type=Path, required=True, help="the benchmarker's JSON file")
+    parser.add_argument(
+        "--tolerance", type=float, required=True, help="validation macro-F1 below the best that is still good"
+    )
+    parser.add_argument("--latency-budget-ms", type=float, default=0.0, help="0: none")
+    parser.add_argument("--percentile", choices=("p50", "p95"), default="p50", help="which latency counts")
+    parser.add_argument("--champion", type=Path, required=True)
+    parser.add_argument("--summary", type=Path, required=True)
+    parser.add_argument("--report", type=Path, required=True)
+    parser.add_argument("--decision", type=Path, required=True)
+    args = parser.parse_args(argv)
+    rule = Rule(args.tolerance, args.latency_budget_ms, args.percentile)
+    candidates = read_candidates(args.benchmark)
+    choice = select(candidates, rule)
+    bundle = _bundle(args.executor_input, choice.champion)
+    write_champion(bundle, choice.champion, args.champion)
+    for path, content in ((args.summary, summary(choice, rule)), (args.report, page(choice, rule))):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    write_json(
+        args.decision,
+        {
+            "champion": {"backbone": choice.champion.backbone, "variant": choice.champion.variant},
+            "why": choice.why,
+            "lost": {candidate.name: reason for candidate, reason in choice.lost},
+            "tolerance": rule.tolerance,
+            "latency_budget_ms": rule.latency_budget_ms,
+            "percentile": rule.percentile,
+        },
+    )
+    print(f"champion: {choice.champion.name}; {choice.why}")
+
+
+def _bundle(executor_input: str, champion: Candidate) -> Path:
+    """Return the folder of the champion's bundle, found by what its manifest says."""
+    for artifact in artifact_list(executor_input, "bundles"):
+        path = artifact.path / "manifest.json"
+        if not path.is_file():
+            raise StepError(f"{artifact.path}: is not a bundle (no manifest.json)")
+        if json.loads(path.read_text(encoding="utf-8"))["backbone"] == champion.backbone:
+            return artifact.path
+    raise StepError(f"the champion {champion.name} is in none of the bundles")
+
+
+if __name__ == "__main__":
+    run_step(main)
