@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,14 @@ BASE = "intermodal/base:dev"
 OFFICIAL = "python:3.11-slim-bookworm"
 
 
-def ensure_base(client: APIClient, project: Path) -> str:
+def ensure_base(client: APIClient, project: Path, say: Callable[[str], None]) -> str:
     """Return the reference of the base image, made if absent.
 
     BASE_IMAGE wins; then what is here; then the official image if a registry answers; then `images/base/bootstrap`.
     Raises EnvironmentProblem.
     """
     from docker.errors import APIError, ImageNotFound
+    from requests.exceptions import RequestException
 
     wanted = os.environ.get("BASE_IMAGE", BASE)
     try:
@@ -36,7 +38,8 @@ def ensure_base(client: APIClient, project: Path) -> str:
         client.pull(_pinned(project))
         client.tag(_pinned(project), "intermodal/base", "dev")
         return BASE
-    except APIError:  # no registry can be reached from here
+    except (APIError, RequestException):
+        say(f"no registry gives {OFFICIAL}: making the base image from the Debian mirror")
         return _bootstrap(project)
 
 
@@ -47,7 +50,6 @@ def _pinned(project: Path) -> str:
 
 
 def _bootstrap(project: Path) -> str:
-    print("no registry answers: making the base image from the Debian mirror", flush=True)
     done = subprocess.run([str(project / "images/base/bootstrap"), BASE], capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]

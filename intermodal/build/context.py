@@ -79,7 +79,8 @@ def _pins(recipe: Recipe, project: Path) -> list[Pin]:
     for pin in pins:
         if pin.name in base and base[pin.name].version != pin.version:
             raise BadInput(
-                f"{recipe.lock}: {pin.name}=={pin.version} but the torch base has {base[pin.name].version}", hint="make lock"
+                f"{recipe.lock}: {pin.name}=={pin.version} but the torch base has {base[pin.name].version}",
+                hint="make lock",
             )
     return [pin for pin in pins if pin.name not in base]
 

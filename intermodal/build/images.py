@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,12 +46,46 @@ def build_images(
     known = recipes(project)
     unknown = set(names) - {recipe.name for recipe in known}
     if unknown:
-        raise BadInput(f"no image {sorted(unknown)[0]!r}", hint=f"there are {', '.join(recipe.name for recipe in known)}")
-    base = ensure_base(client, project)
+        raise BadInput(
+            f"no image {sorted(unknown)[0]!r}", hint=f"there are {', '.join(recipe.name for recipe in known)}"
+        )
+    with _alone(state / "build"):
+        return _build_all(known, project, state, names, client, say)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two builds with one state folder take turns: they share contexts and the wheel cache."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
+def _build_all(
+    known: Sequence[Recipe],
+    project: Path,
+    state: Path,
+    names: Sequence[str],
+    client: APIClient,
+    say: Callable[[str], None],
+) -> list[Built]:
+    base = ensure_base(client, project, say)
     wanted = [recipe for recipe in known if not names or recipe.name in names]
     if any(recipe.on_torch for recipe in wanted) and not any(recipe.name == TORCH for recipe in wanted):
         wanted.insert(0, next(recipe for recipe in known if recipe.name == TORCH))
-    return [_build(recipe, project, state, base, client, say) for recipe in wanted]
+    built = [_build(recipe, project, state, base, client, say) for recipe in wanted]
+    _record(built, base, client, state / "build/images.json")
+    return built
+
+
+def _record(built: Sequence[Built], base: str, client: APIClient, path: Path) -> None:
+    """Write the lock of digests: the image that each reference meant on this machine after the last build."""
+    images = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    described = client.inspect_image(base)
+    images["base"] = {"reference": base, "id": described["Id"], "registry": described.get("RepoDigests") or []}
+    images |= {image.name: {"reference": image.reference, "id": image.id, "size": image.size} for image in built}
+    path.write_text(json.dumps(images, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def reference(name: str) -> str:
@@ -90,10 +128,24 @@ def _has_bake() -> bool:
     return docker is not None and subprocess.run([docker, "buildx", "version"], capture_output=True).returncode == 0
 
 
-def _bake(recipe: Recipe, context: Context, arguments: dict[str, str], inputs: str, log: Path, _client: APIClient) -> None:
+def _bake(
+    recipe: Recipe, context: Context, arguments: dict[str, str], inputs: str, log: Path, _client: APIClient
+) -> None:
     """Build one target of images/docker-bake.hcl with BuildKit."""
     definition = recipe.dockerfile.parent.parent / "docker-bake.hcl"
-    command = ["docker", "buildx", "bake", "--file", str(definition), "--builder", "default", "--load", "--progress", "plain", recipe.name]
+    command = [
+        "docker",
+        "buildx",
+        "bake",
+        "--file",
+        str(definition),
+        "--builder",
+        "default",
+        "--load",
+        "--progress",
+        "plain",
+        recipe.name,
+    ]
     command += ["--set", f"{recipe.name}.labels.{INPUTS}={inputs}"]
     environment = {**os.environ, "CONTEXTS": str(context.folder.parent), **arguments}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -137,9 +189,16 @@ def _note(event: dict[str, Any], lines: list[str]) -> str:
     return str(event.get("error", ""))
 
 
+_STEP = re.compile(r"^Step \d+/\d+ : |^#\d+ \[[^\]]+\] ")
+"""How the classic builder and BuildKit announce an instruction."""
+
+
 def _failure(name: str, output: list[str], log: Path) -> EnvironmentProblem:
-    """Return the error of a failed build: the image, the step of the Dockerfile, the last words."""
+    """Return the error of a failed build: the image, the instruction of the Dockerfile, the last words."""
     said = [line.strip() for line in output if line.strip()]
-    step = next((line for line in reversed(said) if line.startswith("Step ")), "")
+    step = next((line for line in reversed(said) if _STEP.match(line)), "")
     last = said[-1] if said else "no output"
-    return EnvironmentProblem(f"image {reference(name)} cannot be built: {last}" + (f" ({step})" if step else ""), hint=f"whole log: {log}")
+    where = f" at `{_STEP.sub('', step)}`" if step else ""
+    before = [line for line in said[-4:-1] if line != step and not line.startswith("--->")]
+    hint = " | ".join([*before, f"whole log: {log}"])
+    return EnvironmentProblem(f"image {reference(name)} cannot be built{where}: {last}", hint=hint)

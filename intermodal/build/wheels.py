@@ -19,7 +19,13 @@ from intermodal.errors import EnvironmentProblem
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 """Where the CPU builds of torch are published. Asked only if pip's own configuration does not know the locked build."""
 
-_PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux_2_5_x86_64", "manylinux1_x86_64")
+_PLATFORMS = (
+    "manylinux_2_28_x86_64",
+    "manylinux_2_17_x86_64",
+    "manylinux2014_x86_64",
+    "manylinux_2_5_x86_64",
+    "manylinux1_x86_64",
+)
 _PINNED = re.compile(r"^(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s;\\]+)")
 
 
@@ -91,8 +97,28 @@ def _download(pins: Sequence[Pin], cache: Path, more: Sequence[str]) -> None:
         return
     listing = cache / "wanted.txt"
     listing.write_text("\n".join(pin.text for pin in pins) + "\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"]
-    command += ["--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi", "abi3", "--abi", "none"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--require-hashes",
+        "--only-binary=:all:",
+    ]
+    command += [
+        "--python-version",
+        "3.11",
+        "--implementation",
+        "cp",
+        "--abi",
+        "cp311",
+        "--abi",
+        "abi3",
+        "--abi",
+        "none",
+    ]
     for platform in _PLATFORMS:
         command += ["--platform", platform]
     command += ["--dest", str(cache), "--requirement", str(listing), *more]
