@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from kfp import dsl, kubernetes
 
-from components.backbone.component import backbone, fetch
+from components.backbone.component import backbone, fetch, gather
 from components.benchmarker.component import benchmarker
 from components.converter.component import converter
 from components.dataset.component import dataset
@@ -74,9 +74,10 @@ def ner_model_factory(
     )
     with dsl.ParallelFor(hub_backbones, name="downloads") as name:
         fetched = fetch(name=name, revision=revision)
+    downloads = gather(fetched=dsl.Collected(fetched.outputs["model"]))
 
     with dsl.ParallelFor(backbones, name="candidates") as name:
-        start = backbone(name=name, fetched=dsl.Collected(fetched.outputs["model"]), seed=seed, local=local_backbone)
+        start = backbone(name=name, fetched=downloads.outputs["model"], seed=seed, local=local_backbone)
         search = hpo(
             dataset=documents.outputs["dataset"],
             backbone=start.outputs["model"],

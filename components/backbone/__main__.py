@@ -1,4 +1,4 @@
-"""Entry of the step's container: `materialise` makes a backbone folder, `fetch` downloads one from the Hub."""
+"""Entry of the step's container: `fetch` downloads a backbone, `gather` lays downloads side by side, `materialise` makes one ready."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from components.kfp_io import StepError, artifact_list, run_step
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parse `argv` and run one of the two commands. Raises StepError."""
+    """Parse `argv` and run one of the commands. Raises StepError."""
     parser = argparse.ArgumentParser(prog="components.backbone", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     fetch = commands.add_parser("fetch", help="download a backbone from the Hub")
     fetch.add_argument("--name", required=True)
     fetch.add_argument("--revision", default="main")
     fetch.add_argument("--model", type=Path, required=True, help="output: the backbone folder")
+    gather = commands.add_parser("gather", help="lay out what was fetched as one folder of backbone folders")
+    gather.add_argument("--executor-input", required=True, help="ExecutorInput with the list 'fetched'")
+    gather.add_argument("--model", type=Path, required=True, help="output: the folder of backbone folders")
     materialise = commands.add_parser("materialise", help="lay out the backbone folder that training starts from")
     materialise.add_argument("--name", required=True)
     materialise.add_argument("--seed", type=int, default=13, help="draws the weights of a random backbone")
-    materialise.add_argument("--executor-input", default="{}", help="ExecutorInput with the list 'fetched'")
+    materialise.add_argument("--fetched", type=Path, help="folder of fetched backbone folders, for Hub names")
     materialise.add_argument("--local", type=Path, help="the user's own backbone folder, for the name 'local'")
     materialise.add_argument("--model", type=Path, required=True, help="output: the backbone folder")
     arguments = parser.parse_args(argv)
@@ -34,7 +37,11 @@ def main(argv: Sequence[str]) -> None:
         write_manifest(arguments.model, fetch_from_hub(arguments.name, arguments.revision, arguments.model))
         print(f"fetched {arguments.name} at {read_manifest(arguments.model)['revision']}")
         return
-    fetched = [artifact.path for artifact in artifact_list(arguments.executor_input, "fetched")]
+    if arguments.command == "gather":
+        for number, artifact in enumerate(artifact_list(arguments.executor_input, "fetched")):
+            shutil.copytree(artifact.path, arguments.model / f"{number:03d}")
+        return
+    fetched = sorted(arguments.fetched.iterdir()) if arguments.fetched else []
     _materialise(arguments.name, arguments.seed, fetched, arguments.local, arguments.model)
     print(f"backbone {arguments.name} is ready")
 

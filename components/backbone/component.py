@@ -1,4 +1,4 @@
-"""KFP interface of the backbone step: `fetch` (network) and `backbone` (none)."""
+"""KFP interface of the backbone step: `fetch` (network), `gather` and `backbone` (none)."""
 
 from typing import List  # noqa: UP035 - KFP reads this spelling
 
@@ -26,9 +26,22 @@ def fetch(name: str, model: dsl.Output[dsl.Model], revision: str = "main"):
 
 
 @dsl.container_component
+def gather(fetched: dsl.Input[List[dsl.Model]], model: dsl.Output[dsl.Model]):  # noqa: UP006
+    """Lay out what was fetched as one folder: KFP cannot hand what one loop collected to the inside of another.
+
+    Args:
+        fetched: what `fetch` downloaded; may be nothing.
+        model: a folder of backbone folders.
+    """
+    return dsl.ContainerSpec(
+        image=image("backbone"), command=_COMMAND, args=["gather", "--executor-input", "{{$}}", "--model", model.path]
+    )
+
+
+@dsl.container_component
 def backbone(
     name: str,
-    fetched: dsl.Input[List[dsl.Model]],  # noqa: UP006
+    fetched: dsl.Input[dsl.Model],
     seed: int,
     model: dsl.Output[dsl.Model],
     local: dsl.Input[dsl.Model] = None,
@@ -37,7 +50,7 @@ def backbone(
 
     Args:
         name: minilm, minilm-3, tiny, a Hub name that is among `fetched`, or local.
-        fetched: what `fetch` downloaded; the one whose manifest says `name` is taken.
+        fetched: what `gather` laid out; the folder whose manifest says `name` is taken.
         seed: draws the weights of a random backbone (tiny).
         local: the user's own backbone folder, for the name local.
         model: the backbone folder.
@@ -51,8 +64,8 @@ def backbone(
             name,
             "--seed",
             seed,
-            "--executor-input",
-            "{{$}}",
+            "--fetched",
+            fetched.path,
             dsl.IfPresentPlaceholder(input_name="local", then=["--local", local.path]),
             "--model",
             model.path,

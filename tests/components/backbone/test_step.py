@@ -132,9 +132,14 @@ def test_a_fetched_backbone_is_found_by_its_manifest_not_by_its_place(run_step, 
         fetched[folder] = f"/fetched/{index}"
     artifacts = [{"name": "model", "uri": target} for target in fetched.values()]
     given = json.dumps({"inputs": {"artifacts": {"fetched": {"artifacts": artifacts}}}})
+    gathered = tmp_path / "gathered"
+    gathered.mkdir()
+    argv = ["gather", "--executor-input", given, "--model", "/out/model"]
+    run_step("backbone", argv, {gathered: "/out", **fetched}).ok()
     out = tmp_path / "out"
     out.mkdir()
-    arguments = ("--executor-input", given)
+    arguments = ("--fetched", "/gathered")
+    fetched = {gathered / "model": "/gathered"}
     materialise(run_step, out, "distilbert-base-uncased", *arguments, mounts=fetched).ok()
     manifest = json.loads((out / "model" / "backbone.json").read_text())
     assert (manifest["name"], manifest["revision"]) == ("distilbert-base-uncased", "c1")
