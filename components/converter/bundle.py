@@ -1,0 +1,71 @@
+"""The bundle: everything that is needed to use the model, and nothing of PyTorch."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from components.converter.export import OPSET, Trained
+from components.converter.gate import Measured, Tolerances
+from components.kfp_io import write_json
+
+SCHEMA_VERSION = 1
+
+_README = """# {backbone}: named-entity recognition in ONNX
+
+Needs onnxruntime, tokenizers and numpy:
+
+    python example.py "Some text with entities in it."
+
+`manifest.json` names the labels, the window settings and the sha256 of every file; {variants} in this bundle.
+Inputs `input_ids` and `attention_mask` (int64, [batch, tokens]), output `logits` (float32, [batch, tokens, labels]).
+"""
+
+
+def write_bundle(
+    folder: Path, trained: Trained, measured: Mapping[str, Measured], rejected: Mapping[str, str], allowed: Tolerances
+) -> dict[str, Any]:
+    """Complete `folder`, which holds the accepted ONNX files already; the manifest comes last. Returns the manifest."""
+    shutil.copyfile(trained.folder / "tokenizer.json", folder / "tokenizer.json")
+    shutil.copyfile(Path(__file__).with_name("example.py"), folder / "example.py")
+    write_json(folder / "labels.json", trained.labels)
+    variants = {name: file_name(name) for name in measured if name not in rejected}
+    backbone = trained.facts["backbone"]["name"]
+    (folder / "README.md").write_text(
+        _README.format(backbone=backbone, variants=" and ".join(sorted(variants))), encoding="utf-8"
+    )
+    files = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    manifest = {
+        "schema_version": SCHEMA_VERSION,
+        "backbone": backbone,
+        "revision": trained.facts["backbone"]["revision"],
+        "labels": trained.labels,
+        "entity_types": trained.facts["entity_types"],
+        "window": asdict(trained.window),
+        "opset": OPSET,
+        "variants": {
+            name: {"file": file, "sha256": files[file], "bytes": (folder / file).stat().st_size}
+            for name, file in sorted(variants.items())
+        },
+        "rejected": dict(rejected),
+        "gate": {"allowed": asdict(allowed), "measured": {name: values.as_json() for name, values in measured.items()}},
+        "hyperparameters": trained.facts["hyperparameters"],
+        "validation": trained.facts["scores"]["validation"],
+        "dataset_sha256": trained.facts["dataset_sha256"],
+        "files": files,
+    }
+    write_json(folder / "manifest.json", manifest)
+    return manifest
+
+
+def file_name(variant: str) -> str:
+    return f"model.{variant}.onnx"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,141 @@
+"""The gate: what an export must keep of the trained model, and the measuring of it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from components.kfp_io import StepError
+from components.ner.formats import Document
+from components.ner.metrics import Scores, span_scores
+from components.ner.predict import Infer, Tagger
+
+SHAPES = ((1, 3), (1, 9), (3, 200), (2, 0))
+"""Batch and tokens of the parity grid; 0 stands for the longest window. Every row but the first is padded."""
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """fp32_logits: greatest absolute difference of a logit. *_agreement: least share of validation tokens with the same label.
+    *_macro_f1: greatest absolute change of validation macro-F1."""
+
+    fp32_logits: float = 1e-3
+    fp32_agreement: float = 0.999
+    fp32_macro_f1: float = 0.001
+    int8_agreement: float = 0.97
+    int8_macro_f1: float = 0.02
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one variant kept."""
+
+    logits: float
+    agreement: float
+    macro_f1: float
+    change: float
+    """Of macro-F1 against PyTorch; negative is worse."""
+
+    def as_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def parse_tolerances(values: Any) -> Tolerances:
+    """Return the tolerances of a JSON object. Raises StepError for an unknown key (with the closest) or no number."""
+    if not isinstance(values, Mapping):
+        raise StepError(f"--gate must be a JSON object, got {values!r}")
+    known = [field.name for field in fields(Tolerances)]
+    for name, value in values.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            raise StepError(f"unknown tolerance {name!r} of the gate", hint=hint)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise StepError(f"tolerance {name} of the gate is {value!r}, it must be a number")
+    return Tolerances(**{**asdict(Tolerances()), **values})
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The PyTorch model on the validation split."""
+
+    infer: Infer
+    labels: tuple[int, ...]
+    """The best class of every token, in order."""
+    scores: Scores
+
+
+class Gate:
+    """Measures variants against the reference on whole validation documents."""
+
+    def __init__(
+        self,
+        make: Any,
+        documents: Sequence[Document],
+        entity_types: Sequence[str],
+        infer: Infer,
+        vocabulary: int,
+        longest: int,
+    ) -> None:
+        """`make(infer)` gives a Tagger; `longest` is the number of tokens in a full window."""
+        self._make = make
+        self._documents = documents
+        self._types = entity_types
+        self._vocabulary = vocabulary
+        self._longest = longest
+        labels, scores = self._run(infer)
+        self.reference = Reference(infer, labels, scores)
+
+    def measure(self, infer: Infer) -> Measured:
+        """Return what a variant kept of the reference."""
+        labels, scores = self._run(infer)
+        same = sum(a == b for a, b in zip(labels, self.reference.labels, strict=True))
+        return Measured(
+            logits=max(self._difference(infer, batch, tokens or self._longest) for batch, tokens in SHAPES),
+            agreement=same / max(1, len(labels)),
+            macro_f1=scores.macro_f1,
+            change=scores.macro_f1 - self.reference.scores.macro_f1,
+        )
+
+    def _run(self, infer: Infer) -> tuple[tuple[int, ...], Scores]:
+        tagger: Tagger = self._make(infer)
+        labels: list[int] = []
+        for document in self._documents:
+            labels += [int(label) for label in tagger.token_logits(document.text)[1].argmax(axis=1)]
+        predicted = [tagger.tag(document.text) for document in self._documents]
+        return tuple(labels), span_scores([document.spans for document in self._documents], predicted, self._types)
+
+    def _difference(self, infer: Infer, batch: int, tokens: int) -> float:
+        """Return the greatest difference of a logit that stands for a real token."""
+        ids, mask = _example(batch, min(tokens, self._longest), self._vocabulary)
+        ours, theirs = infer(ids, mask), self.reference.infer(ids, mask)
+        if ours.shape != theirs.shape:
+            raise StepError(f"exported model gives shape {ours.shape} where PyTorch gives {theirs.shape}")
+        return float(np.abs(ours - theirs)[mask == 1].max())
+
+
+def _example(batch: int, tokens: int, vocabulary: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    random = np.random.default_rng(batch * 1000 + tokens)
+    ids = random.integers(0, vocabulary, (batch, tokens), dtype=np.int64)
+    mask = np.ones_like(ids)
+    for row in range(1, batch):
+        mask[row, max(1, tokens - row * 2) :] = 0
+    return ids, mask
+
+
+def misses(variant: str, measured: Measured, allowed: Tolerances) -> str | None:
+    """Return why `variant` (fp32 or int8) does not pass, None if it does."""
+    if variant == "fp32" and not measured.logits <= allowed.fp32_logits:
+        return f"logits differ by up to {measured.logits:.2g}, {allowed.fp32_logits:g} is allowed"
+    agreement = allowed.fp32_agreement if variant == "fp32" else allowed.int8_agreement
+    change = allowed.fp32_macro_f1 if variant == "fp32" else allowed.int8_macro_f1
+    if not measured.agreement >= agreement:
+        return f"{measured.agreement:.2%} of the tokens keep their label, {agreement:.2%} must"
+    if not abs(measured.change) <= change:
+        return f"validation macro-F1 changes by {measured.change:+.4f}, {change:g} is allowed"
+    return None
