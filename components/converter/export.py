@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ def export_fp32(trained: Trained, target: Path) -> None:
     mask[1, 6:] = 0
     batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=trained.window.max_tokens)
     shapes = {"input_ids": {0: batch, 1: tokens}, "attention_mask": {0: batch, 1: tokens}}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names every optional package that is not there
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -137,8 +139,6 @@ def export_fp32(trained: Trained, target: Path) -> None:
 
 def quantise_int8(source: Path, target: Path) -> None:
     """Write the INT8 variant: weights of matrix products and embeddings as 8-bit integers, activations quantised on the fly."""
-    import logging
-
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     logging.getLogger().setLevel(

@@ -13,6 +13,8 @@ _HEADER = (
 )  # fmt: skip
 _SHORT = {"learning_rate": "lr", "batch_size": "batch", "weight_decay": "decay", "gradient_accumulation": "accumulate"}
 
+_USUAL = {"gradient_accumulation": 1, "max_grad_norm": 1.0, "warmup_ratio": 0.1}
+
 
 def summary(choice: Choice, rule: Rule) -> str:
     """Return the summary as Markdown."""
@@ -65,7 +67,9 @@ def _milliseconds(value: float | None) -> str:
 
 
 def _hyperparameters(values: Mapping[str, Any]) -> str:
-    return " ".join(f"{_SHORT.get(name, name)}={value:.3g}" for name, value in sorted(values.items()))
+    """Return the hyperparameters in short, without those that are nearly always left at their default."""
+    shown = {name: value for name, value in sorted(values.items()) if _USUAL.get(name) != value}
+    return " ".join(f"{_SHORT.get(name, name)}={value:.3g}" for name, value in shown.items())
 
 
 def _small_print(rule: Rule) -> str:

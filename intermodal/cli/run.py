@@ -122,7 +122,7 @@ def _print_result(result: Result) -> None:
     from rich.console import Console
     from rich.markdown import Markdown
 
-    console = Console(soft_wrap=False)
+    console = Console(width=None if sys.stdout.isatty() else 140)
     for path in result.files.values():
         if path.suffix == ".md":
             console.print(Markdown(path.read_text(encoding="utf-8")))

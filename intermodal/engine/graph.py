@@ -77,7 +77,7 @@ class Graph:
 
     def __init__(self, pipeline: Pipeline, inputs: Inputs, job: Mapping[str, str], listener: Listener) -> None:
         self.pipeline = pipeline
-        self.root = Work("", pipeline.root, bind(pipeline.root, inputs, f"pipeline {pipeline.name}"), None)
+        self.root = Work("", pipeline.root, bind(pipeline.root, inputs, f"pipeline {pipeline.name}", inner=False), None)
         self._job = job
         self._listener = listener
         self._cancelled = False
@@ -161,7 +161,7 @@ class Graph:
         works = []
         for index, item in enumerate(loop_items(node.task, inputs, node.path)):
             path = f"{node.path}/{index}"
-            works.append(Work(path, node.component, bind(node.component, item, path, node.task.iterator.input), node))
+            works.append(Work(path, node.component, bind(node.component, item, path), node))
         return works
 
     def _launch(self, node: Node, works: list[Work]) -> None:

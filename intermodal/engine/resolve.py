@@ -13,7 +13,7 @@ from intermodal.engine.artifacts import Artifact, Inputs
 from intermodal.engine.placeholders import Context, references, resolve_value
 from intermodal.engine.values import coerce, shorten, text
 from intermodal.errors import BadInput
-from intermodal.spec.types import Component, Constant, FinalStatus, FromInput, FromTask, Source, Task, Value
+from intermodal.spec.types import Component, Constant, Dag, FinalStatus, FromInput, FromTask, Source, Task, Value
 
 _STEP = re.compile(r"\[(?:\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'|(?P<index>\d+))\]")
 
@@ -78,12 +78,14 @@ def raw_inputs(task: Task, scope: Scope) -> Inputs:
     return Inputs(parameters, {name: tuple(items) for name, items in artifacts.items() if items is not None})
 
 
-def bind(component: Component, given: Inputs, place: str, items: str | None = None) -> Inputs:
+def bind(component: Component, given: Inputs, place: str, *, inner: bool = True) -> Inputs:
     """Return `given` as the component declares it: coerced, defaults applied, the rest as channels.
 
-    `items` is the input that held the whole list of a loop: an iteration is declared to have it but gets its item instead.
+    A DAG inside the pipeline (`inner`) may lack what it declares: the compiler declares the channels of a group as required even
+    where an optional argument was left out, or a loop has taken its items away. The task that needs the value is the judge.
     Raises BadInput naming `place` if a required input is missing or a value has the wrong type.
     """
+    lenient = inner and isinstance(component.implementation, Dag)
     parameters: dict[str, Value] = {}
     for name, declared in component.input_parameters.items():
         value = given.parameters.get(name)
@@ -94,10 +96,10 @@ def bind(component: Component, given: Inputs, place: str, items: str | None = No
             if declared.literals and parameters[name] not in declared.literals:
                 allowed = ", ".join(map(text, declared.literals))
                 raise BadInput(f"{place}: input {name!r} is {shorten(value)}; allowed are {allowed}")
-        elif not declared.optional and name != items:
+        elif not (declared.optional or lenient):
             raise BadInput(f"{place}: required input {name!r} has no value")
     for name, artifact in component.input_artifacts.items():
-        if name not in given.artifacts and not artifact.optional and name != items:
+        if name not in given.artifacts and not (artifact.optional or lenient):
             raise BadInput(f"{place}: required input artifact {name!r} is missing")
     channels = {name: value for name, value in given.parameters.items() if name not in component.input_parameters}
     return Inputs(parameters, dict(given.artifacts), channels)

@@ -284,3 +284,20 @@ def test_wrong_arguments_are_named_before_anything_starts(run: Run):
     with pytest.raises(BadInput, match="cuont") as error:
         run(pipeline, cuont=3)
     assert error.value.hint == "did you mean 'count'?"
+
+
+def test_an_optional_artifact_may_be_left_out_even_inside_a_loop(run: Run, tmp_path: Path):
+    @dsl.container_component
+    def maybe(out: dsl.OutputPath(str), data: dsl.Input[dsl.Dataset] = None):
+        given = dsl.IfPresentPlaceholder(input_name="data", then=["given"], else_=["absent"])
+        return dsl.ContainerSpec(image="shell", command=["sh", "-c", 'printf %s "$2" > "$1"', "sh"], args=[out, given])
+
+    @dsl.pipeline(name="p")
+    def pipeline(data: dsl.Input[dsl.Dataset] = None) -> str:
+        with dsl.ParallelFor([1]):
+            task = maybe(data=data)
+        return show_list(values=dsl.Collected(task.outputs["out"])).outputs["out"]
+
+    assert output(run(pipeline)) == '["absent"]'
+    (tmp_path / "file").write_text("x")
+    assert output(run(pipeline, data=str(tmp_path / "file"))) == '["given"]'
