@@ -1,0 +1,141 @@
+"""The benchmarker on small ONNX models made here: real onnxruntime, real worker processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from components.benchmarker.measure import percentiles
+from components.benchmarker.settings import parse_settings
+from components.kfp_io import StepError
+
+ROOT = Path(__file__).parents[3]
+WORDS = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "bob": 4, "runs": 5}
+LABELS = ["O", "B-N", "I-N"]
+
+
+def tagging_model(path: Path, *, wrong: bool) -> None:
+    """A model whose logits depend on the token alone: `bob` is an entity (or, if wrong, `runs` is)."""
+    table = np.tile(np.array([[1, 0, 0]], dtype=np.float32), (len(WORDS), 1))
+    table[WORDS["runs" if wrong else "bob"]] = [0, 5, 0]
+    nodes = [helper.make_node("Gather", ["table", "input_ids"], ["logits"])]
+    inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, ["b", "t"]) for n in ("input_ids", "attention_mask")]
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["b", "t", 3])
+    graph = helper.make_graph(nodes, "g", inputs, [output], [numpy_helper.from_array(table, "table")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
+
+
+def bundle(folder: Path, backbone: str, **variants: bool) -> Path:
+    """A bundle with variants given as name=wrong."""
+    folder.mkdir()
+    tokenizer = Tokenizer(models.WordLevel(WORDS, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    for name, wrong in variants.items():
+        tagging_model(folder / f"model.{name}.onnx", wrong=wrong)
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    manifest = {
+        "schema_version": 1, "backbone": backbone, "labels": LABELS, "entity_types": ["N"], "hyperparameters": {},
+        "window": {"max_tokens": 8, "stride": 2, "cls_id": 1, "sep_id": 2, "pad_id": 3}, "files": files,
+        "variants": {n: {"file": f"model.{n}.onnx", "sha256": files[f"model.{n}.onnx"]} for n in variants},
+    }  # fmt: skip
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    for split in ("validation", "test"):
+        lines = []
+        for number in range(6):
+            text = " ".join(["runs", "bob"] * (number + 1))
+            spans = [[i, i + 3, "N"] for i in range(len(text)) if text.startswith("bob", i)]
+            lines.append(json.dumps({"id": f"{split}-{number}", "text": text, "spans": spans}))
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def run(tmp_path: Path, bundles: list[Path], dataset: Path, settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    given = {"inputs": {"artifacts": {"bundles": {"artifacts": [{"name": "b", "uri": str(path)} for path in bundles]}}}}
+    command = [sys.executable, "-m", "components.benchmarker", "--executor-input", json.dumps(given)]
+    command += ["--dataset", str(dataset), "--settings", json.dumps(settings), "--benchmark", str(tmp_path / "out.json")]
+    command += ["--executor-output", str(tmp_path / "eo.json")]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+
+
+QUICK = {"rounds": 2, "requests": 15, "warmup": 1}
+
+
+def test_every_variant_is_timed_and_scored_by_its_own_file(tmp_path: Path, dataset: Path):
+    bundles = [bundle(tmp_path / "b1", "one", fp32=False, int8=True), bundle(tmp_path / "b2", "two", fp32=False)]
+    done = run(tmp_path, bundles, dataset, QUICK)
+    assert done.returncode == 0, done.stderr
+    document = json.loads((tmp_path / "out.json").read_text())
+    entries = {(entry["backbone"], entry["variant"]): entry for entry in document["candidates"]}
+    assert set(entries) == {("one", "fp32"), ("one", "int8"), ("two", "fp32")}
+    assert entries["one", "fp32"]["scores"]["test"]["macro_f1"] == 1
+    assert entries["one", "fp32"]["scores"]["test"]["interval"] == [1, 1]
+    assert entries["one", "int8"]["scores"]["validation"]["macro_f1"] == 0
+    for entry in entries.values():
+        latency = entry["latency_ms"]
+        assert latency["requests"] == 30 and latency["p50"] > 0 and latency["p95"] is None
+        assert len(entry["round_p50_ms"]) == 2
+        assert entry["throughput"]["documents_per_second"] > 0
+    assert document["machine"]["threads"] == 1
+    metrics = json.loads((tmp_path / "eo.json").read_text())["artifacts"]["metrics"]["artifacts"][0]["metadata"]
+    assert metrics["one_fp32_validation_macro_f1"] == 1
+
+
+def test_a_tampered_file_is_refused_before_anything_is_timed(tmp_path: Path, dataset: Path):
+    folder = bundle(tmp_path / "b", "one", fp32=False)
+    tagging_model(folder / "model.fp32.onnx", wrong=True)
+    done = run(tmp_path, [folder], dataset, QUICK)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and "model.fp32.onnx" in done.stderr and "manifest" in done.stderr
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_two_bundles_of_one_backbone_and_none_at_all_are_refused(tmp_path: Path, dataset: Path):
+    bundles = [bundle(tmp_path / "b1", "same", fp32=False), bundle(tmp_path / "b2", "same", fp32=False)]
+    done = run(tmp_path, bundles, dataset, QUICK)
+    assert (done.returncode, "'same'" in done.stderr) == (2, True)
+    done = run(tmp_path, [], dataset, QUICK)
+    assert (done.returncode, "no bundle" in done.stderr) == (2, True)
+
+
+def test_a_worker_that_dies_is_an_error_with_a_name(tmp_path: Path, dataset: Path):
+    folder = bundle(tmp_path / "b", "one", fp32=False)
+    (folder / "model.fp32.onnx").write_bytes(b"no model")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["model.fp32.onnx"] = hashlib.sha256(b"no model").hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    done = run(tmp_path, [folder], dataset, QUICK)
+    assert done.returncode == 2
+    assert "one fp32" in done.stderr
+
+
+def test_percentiles_are_given_only_where_the_sample_carries_them():
+    assert percentiles([1.0] * 99)["p95"] is None
+    assert percentiles([1.0] * 100)["p95"] == 1
+    assert percentiles([1.0] * 999)["p99"] is None
+    assert percentiles(list(range(1, 1002)))["p50"] == 501
+
+
+@pytest.mark.parametrize(("values", "word"), [({"round": 1}, "rounds"), ({"rounds": 0}, "at least 1"), ({"requests": "x"}, "requests")])
+def test_wrong_settings_are_named(values, word):
+    with pytest.raises(StepError) as error:
+        parse_settings(values)
+    assert word in error.value.message + str(error.value.hint)
