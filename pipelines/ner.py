@@ -16,16 +16,15 @@ from components.selector.component import selector
 from components.trainer.component import trainer
 from pipelines.experiment import load_experiment, to_arguments
 
-Outputs = NamedTuple(
-    "Outputs",
-    [
-        ("champion", dsl.Model),
-        ("summary", dsl.Markdown),
-        ("report", dsl.HTML),
-        ("benchmark", dsl.Artifact),
-        ("decision", dict),
-    ],
-)
+
+class Outputs(NamedTuple):
+    champion: dsl.Model
+    summary: dsl.Markdown
+    report: dsl.HTML
+    benchmark: dsl.Artifact
+    decision: dict
+
+
 _DEFAULTS = to_arguments(load_experiment({}))
 
 

@@ -65,7 +65,9 @@ Run = Callable[..., Ran]
 def run(tmp_path: Path) -> Run:
     """Run a KFP pipeline function (or IR file) on the host backend with real processes."""
 
-    def go(pipeline: Any, *, backend: HostBackend | None = None, options: Options | None = None, **arguments: Any) -> Ran:
+    def go(
+        pipeline: Any, *, backend: HostBackend | None = None, options: Options | None = None, **arguments: Any
+    ) -> Ran:
         path = pipeline
         if not isinstance(pipeline, Path):
             from kfp import compiler

@@ -64,11 +64,14 @@ def test_nested_loops_collect_nested_lists_and_an_empty_loop_an_empty_one(run: R
 
 
 def test_artifacts_are_passed_by_content_and_are_read_only_copies(run: Run):
+    class Both(NamedTuple):
+        text: str
+        data: dsl.Dataset
+
     @dsl.pipeline(name="p")
-    def pipeline() -> NamedTuple("O", [("text", str), ("data", dsl.Dataset)]):
+    def pipeline() -> Both:
         made = make(text="hello")
-        outputs = NamedTuple("O", [("text", str), ("data", dsl.Dataset)])
-        return outputs(text=read(data=made.outputs["data"]).outputs["out"], data=made.outputs["data"])
+        return Both(text=read(data=made.outputs["data"]).outputs["out"], data=made.outputs["data"])
 
     ran = run(pipeline)
     assert output(ran, "text") == "hello"

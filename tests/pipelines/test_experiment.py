@@ -21,7 +21,9 @@ def test_every_shipped_file_is_valid(path: Path):
 
 def test_numbers_are_read_as_people_write_them(tmp_path: Path):
     path = tmp_path / "e.yaml"
-    path.write_text("selection: {tolerance: 2e-5}\nsearch_space:\n  learning_rate: {type: loguniform, min: 1e-5, max: 5E-5}\n")
+    path.write_text(
+        "selection: {tolerance: 2e-5}\nsearch_space:\n  learning_rate: {type: loguniform, min: 1e-5, max: 5E-5}\n"
+    )
     found = to_arguments(load_experiment(read_yaml(path)))
     assert found["tolerance"] == 2e-5
     assert found["search_space"] == {"learning_rate": {"type": "loguniform", "min": 1e-5, "max": 5e-5}}
@@ -63,7 +65,9 @@ WRONG: list[tuple[dict[str, Any], tuple[str, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize(("values", "words"), WRONG, ids=lambda value: "-".join(value) if isinstance(value, dict) else "")
+@pytest.mark.parametrize(
+    ("values", "words"), WRONG, ids=lambda value: "-".join(value) if isinstance(value, dict) else ""
+)
 def test_a_mistake_is_one_line_with_the_key_and_the_value(values: dict[str, Any], words: tuple[str, ...]):
     with pytest.raises(ExperimentError) as error:
         arguments(**values)

@@ -59,4 +59,6 @@ def test_no_step_can_import_the_engine_or_the_sdk():
         if source.name == "component.py":
             continue
         imported = [line for line in source.read_text().splitlines() if line.strip().startswith(("import ", "from "))]
-        assert not [line for line in imported if "kfp import" in line or " intermodal" in line or "import kfp" in line], source
+        assert not [
+            line for line in imported if "kfp import" in line or " intermodal" in line or "import kfp" in line
+        ], source

@@ -68,12 +68,23 @@ def dataset(tmp_path: Path) -> Path:
     return folder
 
 
-def run(tmp_path: Path, bundles: list[Path], dataset: Path, settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+def run(
+    tmp_path: Path, bundles: list[Path], dataset: Path, settings: dict[str, Any]
+) -> subprocess.CompletedProcess[str]:
     given = {"inputs": {"artifacts": {"bundles": {"artifacts": [{"name": "b", "uri": str(path)} for path in bundles]}}}}
     command = [sys.executable, "-m", "components.benchmarker", "--executor-input", json.dumps(given)]
-    command += ["--dataset", str(dataset), "--settings", json.dumps(settings), "--benchmark", str(tmp_path / "out.json")]
+    command += [
+        "--dataset",
+        str(dataset),
+        "--settings",
+        json.dumps(settings),
+        "--benchmark",
+        str(tmp_path / "out.json"),
+    ]
     command += ["--executor-output", str(tmp_path / "eo.json")]
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    )
 
 
 QUICK = {"rounds": 2, "requests": 15, "warmup": 1}
@@ -134,7 +145,9 @@ def test_percentiles_are_given_only_where_the_sample_carries_them():
     assert percentiles(list(range(1, 1002)))["p50"] == 501
 
 
-@pytest.mark.parametrize(("values", "word"), [({"round": 1}, "rounds"), ({"rounds": 0}, "at least 1"), ({"requests": "x"}, "requests")])
+@pytest.mark.parametrize(
+    ("values", "word"), [({"round": 1}, "rounds"), ({"rounds": 0}, "at least 1"), ({"requests": "x"}, "requests")]
+)
 def test_wrong_settings_are_named(values, word):
     with pytest.raises(StepError) as error:
         parse_settings(values)

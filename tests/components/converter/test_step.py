@@ -60,7 +60,9 @@ def test_the_bundle_is_whole_and_says_what_is_in_it(converted: Path):
     assert "passed" in (converted / "report.md").read_text()
 
 
-def test_the_example_finds_what_the_tagger_finds_also_in_long_documents(converted: Path, few_documents: Path, tmp_path: Path):
+def test_the_example_finds_what_the_tagger_finds_also_in_long_documents(
+    converted: Path, few_documents: Path, tmp_path: Path
+):
     from tokenizers import Tokenizer
 
     bundle = converted / "bundle"
@@ -77,7 +79,11 @@ def test_the_example_finds_what_the_tagger_finds_also_in_long_documents(converte
     texts += [" ".join(texts), "", "   "]
     environment = {"PATH": os.environ["PATH"]}  # no PYTHONPATH: the bundle needs nothing of this project
     done = subprocess.run(
-        [sys.executable, str(script), str(bundle)], input=json.dumps(texts), capture_output=True, text=True, env=environment
+        [sys.executable, str(script), str(bundle)],
+        input=json.dumps(texts),
+        capture_output=True,
+        text=True,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
     found = [[tuple(entity[:3]) for entity in entities] for entities in json.loads(done.stdout)]

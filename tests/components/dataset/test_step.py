@@ -103,7 +103,11 @@ def test_a_seed_format_folder_becomes_a_canonical_dataset(tmp_path: Path):
     manifest = json.loads((tmp_path / "dataset" / "manifest.json").read_text())
     assert manifest["entity_types"] == ["PERSON"]
     assert manifest["ignored_files"] == ["notes.txt"]
-    assert {name: split["documents"] for name, split in manifest["splits"].items()} == {"train": 18, "validation": 1, "test": 2}
+    assert {name: split["documents"] for name, split in manifest["splits"].items()} == {
+        "train": 18,
+        "validation": 1,
+        "test": 2,
+    }
     document = load_split(tmp_path / "dataset", "validation")[0]
     assert (document.text, list(map(tuple, document.spans))) == ("Bob eats", [(0, 3, "PERSON")])
     assert "notes.txt" in (tmp_path / "profile.md").read_text()
@@ -124,7 +128,9 @@ def test_conll_sentences_and_documents(tmp_path: Path):
 
 def test_longest_of_overlapping_entities_wins_and_leaks_are_dropped(tmp_path: Path):
     both = doc("Anna Lee Smith", [0, 4, "A"], [0, 14, "A"], [5, 8, "A"])
-    data = folder(tmp_path, train_json=[both, doc("x y", [0, 1, "A"])], dev_json=[doc("z", [0, 1, "A"])], test_json=[both])
+    data = folder(
+        tmp_path, train_json=[both, doc("x y", [0, 1, "A"])], dev_json=[doc("z", [0, 1, "A"])], test_json=[both]
+    )
     assert dataset(tmp_path, "--data", str(data)).returncode == 0
     manifest = json.loads((tmp_path / "dataset" / "manifest.json").read_text())
     assert (manifest["resolved_overlaps"], manifest["dropped_duplicates"]) == (4, 1)
@@ -146,7 +152,10 @@ def test_the_content_hash_follows_the_content(tmp_path: Path):
 BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "broken JSON": ({"train_json": '[\n{"text": "a",\n}]'}, ("train.json", "line 3", "not JSON")),
     "broken line": ({"train_jsonl": json.dumps(GOOD[0]) + "\n{oops\n"}, ("train.jsonl", "line 2")),
-    "out of bounds": ({"train_json": [doc("short", [0, 99, "A"])]}, ("train.json: document 0", "[0, 99,", "5 characters")),
+    "out of bounds": (
+        {"train_json": [doc("short", [0, 99, "A"])]},
+        ("train.json: document 0", "[0, 99,", "5 characters"),
+    ),
     "empty span": ({"train_json": [doc("short", [2, 2, "A"])]}, ("document 0", "[2, 2,")),
     "float offset": ({"train_json": [doc("short", [0, 1.5, "A"])]}, ("document 0", "whole numbers")),
     "no text": ({"train_json": [{"annotations": []}]}, ("document 0", "text")),
@@ -160,8 +169,14 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "I first": ({"train_conll": "Anna\tO\nLee\tI-PER\n"}, ("line 2", "I-PER")),
     "no tag": ({"train_conll": "Anna\n"}, ("line 1", "Anna")),
     "empty validation": ({"train_json": GOOD, "validation_json": []}, ("validation.json", "no documents")),
-    "no entity in validation": ({"train_json": GOOD, "dev_json": [doc("nothing here")]}, ("validation split holds no entity",)),
-    "label only in test": ({"train_json": GOOD, "test_json": [doc("Rome", [0, 4, "LOC"])]}, ("test.json", "'LOC'", "schema")),
+    "no entity in validation": (
+        {"train_json": GOOD, "dev_json": [doc("nothing here")]},
+        ("validation split holds no entity",),
+    ),
+    "label only in test": (
+        {"train_json": GOOD, "test_json": [doc("Rome", [0, 4, "LOC"])]},
+        ("test.json", "'LOC'", "schema"),
+    ),
     "one document": ({"train_json": GOOD[:1]}, ("too few",)),
 }
 

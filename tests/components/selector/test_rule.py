@@ -21,7 +21,9 @@ ROOT = Path(__file__).parents[3]
 
 
 def candidate(name: str, f1: float, ms: float, *, test: float = 0.5, size: int = 10) -> Candidate:
-    return Candidate(name, "fp32", size, {}, {"p50": ms, "p95": ms}, {"documents_per_second": 1.0}, f1, test, (0.4, 0.6))
+    return Candidate(
+        name, "fp32", size, {}, {"p50": ms, "p95": ms}, {"documents_per_second": 1.0}, f1, test, (0.4, 0.6)
+    )
 
 
 scores = st.floats(0, 1).map(lambda value: round(value, 3))
@@ -56,7 +58,9 @@ def test_neither_order_nor_test_scores_decide(rows, tolerance, random):
     candidates = field(rows)
     champion = select(candidates, Rule(tolerance)).champion.backbone
     random.shuffle(candidates)
-    changed = [candidate(c.backbone, c.validation_macro_f1, c.latency_ms["p50"], test=random.random()) for c in candidates]
+    changed = [
+        candidate(c.backbone, c.validation_macro_f1, c.latency_ms["p50"], test=random.random()) for c in candidates
+    ]
     assert select(changed, Rule(tolerance)).champion.backbone == champion
 
 
@@ -107,7 +111,9 @@ def bundle(folder: Path, backbone: str) -> Path:
     for name in ("model.fp32.onnx", "model.int8.onnx", "tokenizer.json"):
         (folder / name).write_text(backbone + name)
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-    variants = {v: {"file": f"model.{v}.onnx", "sha256": files[f"model.{v}.onnx"], "bytes": 1} for v in ("fp32", "int8")}
+    variants = {
+        v: {"file": f"model.{v}.onnx", "sha256": files[f"model.{v}.onnx"], "bytes": 1} for v in ("fp32", "int8")
+    }
     manifest = {"schema_version": 1, "backbone": backbone, "variants": variants, "files": files}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
@@ -125,7 +131,9 @@ def entry(backbone: str, variant: str, f1: float, ms: float) -> dict:
 def run(tmp_path: Path, bundles: list[Path], entries: list[dict], *more: str) -> subprocess.CompletedProcess[str]:
     benchmark = tmp_path / "benchmark.json"
     benchmark.write_text(json.dumps({"schema_version": 1, "candidates": entries}))
-    given_input = {"inputs": {"artifacts": {"bundles": {"artifacts": [{"name": "b", "uri": str(path)} for path in bundles]}}}}
+    given_input = {
+        "inputs": {"artifacts": {"bundles": {"artifacts": [{"name": "b", "uri": str(path)} for path in bundles]}}}
+    }
     command = [sys.executable, "-m", "components.selector", "--executor-input", json.dumps(given_input)]
     command += ["--benchmark", str(benchmark), "--tolerance", "0.01"]
     for name in ("champion", "summary", "report", "decision"):

@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from components.ner.predict import WindowSettings
 from tokenizers import Tokenizer
 
+from components.ner.predict import WindowSettings
 from components.trainer.data import IGNORED, TrainingData, load_data, make_windows
 from components.trainer.model import load_tokenizer
 from components.trainer.settings import parse_hyperparameters, parse_training

@@ -1,0 +1,211 @@
+"""The whole factory through the real command, on a real engine, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import docker
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SMOKE = ROOT / "pipelines" / "configs" / "smoke.yaml"
+
+pytestmark = pytest.mark.engine
+
+
+def command(state: Path, *arguments: str) -> list[str]:
+    verb, *rest = arguments
+    return [sys.executable, "-m", "intermodal", verb, "--state", str(state), *rest]
+
+
+def intermodal(state: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(state, *arguments), cwd=ROOT, capture_output=True, text=True, timeout=900)
+
+
+def shown(state: Path) -> dict:
+    done = intermodal(state, "show", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def left_over(run: str) -> list:
+    client = docker.from_env()
+    try:
+        return client.containers.list(all=True, filters={"label": f"io.intermodal.run={run}"})
+    finally:
+        client.close()
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("e2e") / "state"
+
+
+def test_the_factory_runs_from_documents_to_a_champion(state: Path):
+    done = intermodal(state, "run", "pipelines/ner.py", "--config", str(SMOKE), "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    champion = Path(result["artifacts"]["champion"])
+    manifest = json.loads((champion / "manifest.json").read_text())
+    assert manifest["backbone"] == "tiny" and manifest["champion"] in manifest["variants"]
+    assert result["parameters"]["decision"]["champion"]["variant"] == manifest["champion"]
+    assert "tiny" in Path(result["artifacts"]["summary"]).read_text()
+    record = shown(state)
+    assert record["state"] == "SUCCEEDED"
+    states = {task["path"]: task["state"] for task in record["tasks"]}
+    assert set(states.values()) == {"SUCCEEDED"}
+    assert {path.split("/")[-1] for path in states} >= {
+        "dataset", "gather", "backbone", "hpo", "trainer", "converter", "benchmarker", "selector",
+    }  # fmt: skip
+    assert record["configuration"]["backbones"] == ["tiny"] and len(record["configuration_digest"]) == 64
+    assert left_over(result["run"]) == []
+    assert "champion" in intermodal(state, "logs", "selector").stdout
+
+
+def test_the_champion_finds_entities_with_its_own_example(state: Path):
+    champion = Path(state / "runs" / shown(state)["id"] / "outputs" / "champion")
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, str(champion / "example.py"), "Anna Miller"], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_second_run_is_all_cached_and_takes_seconds(state: Path):
+    started = time.monotonic()
+    done = intermodal(state, "run", "pipelines/ner.py", "--config", str(SMOKE))
+    assert done.returncode == 0, done.stderr
+    assert "all of it cached" in done.stdout
+    assert time.monotonic() - started < 60
+    record = shown(state)
+    assert {task["state"] for task in record["tasks"]} <= {"CACHED", "SUCCEEDED"}
+    assert record["attempts"] == []
+
+
+def test_a_changed_setting_runs_what_depends_on_it_and_nothing_else(state: Path):
+    done = intermodal(
+        state, "run", "pipelines/ner.py", "--config", str(SMOKE), "--arg", "selection.tolerance=0.5", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert [attempt["path"] for attempt in shown(state)["attempts"]] == ["selector"]
+
+
+def test_the_compiled_pipeline_runs_as_the_source_does(state: Path, tmp_path: Path):
+    compiled = tmp_path / "ner.yaml"
+    assert intermodal(state, "compile", "pipelines/ner.py", "-o", str(compiled)).returncode == 0
+    arguments = {"backbones": '["tiny"]', "size": "tiny", "trials": "1", "cpus": "1"}
+    training = '{"epochs": 1, "max_tokens": 256, "stride": 64, "patience": 2}'
+    arguments |= {"training": training, "search_training": training}
+    given = [word for name, value in arguments.items() for word in ("--arg", f"{name}={value}")]
+    given += ["--arg", 'gate={"int8_agreement": 0.5, "int8_macro_f1": 1.0}']
+    done = intermodal(
+        state, "run", str(compiled), *given, "--arg", 'benchmark={"rounds": 2, "requests": 10, "warmup": 2}'
+    )
+    assert done.returncode == 0, done.stderr
+    assert "all of it cached" in done.stdout, done.stderr
+
+
+def test_bad_data_fails_its_step_with_the_line_and_leaves_no_result(state: Path, tmp_path: Path):
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train.jsonl").write_text('{"text": "Anna", "annotations": [[0, 4, "P"]]}\n{broken\n')
+    done = intermodal(state, "run", "pipelines/ner.py", "--config", str(SMOKE), "--arg", f"data={data}")
+    assert done.returncode == 1
+    assert "train.jsonl: line 2" in done.stderr
+    record = shown(state)
+    tasks = {task["path"]: task for task in record["tasks"]}
+    assert (tasks["dataset"]["state"], tasks["dataset"]["failure_class"]) == ("FAILED", "user_code")
+    assert tasks["selector"]["state"] == "SKIPPED"
+    assert "champion" not in record["outputs"]["artifacts"]
+
+
+def test_a_step_killed_for_memory_says_so(state: Path, tmp_path: Path):
+    pipeline = tmp_path / "hungry.py"
+    pipeline.write_text(
+        "from kfp import dsl\n\n\n@dsl.container_component\ndef hungry():\n"
+        "    return dsl.ContainerSpec(image='intermodal/base:dev', command=['python3', '-c', 'x = bytearray(1 << 30)'])\n\n\n"
+        "@dsl.pipeline(name='hungry')\ndef pipeline():\n    hungry().set_memory_limit('64Mi')\n"
+    )
+    done = intermodal(state, "run", str(pipeline))
+    assert done.returncode == 1
+    assert "oom:" in done.stderr and "64" in done.stderr
+
+
+def test_ctrl_c_stops_and_removes_the_containers_within_seconds(state: Path, tmp_path: Path):
+    pipeline = tmp_path / "long.py"
+    pipeline.write_text(
+        "from kfp import dsl\n\n\n@dsl.container_component\ndef long(n: int):\n"
+        "    return dsl.ContainerSpec(image='intermodal/base:dev', command=['sleep', '600'], args=[])\n\n\n"
+        "@dsl.pipeline(name='long')\ndef pipeline():\n    with dsl.ParallelFor([1, 2, 3]) as n:\n        long(n=n)\n"
+    )
+    child = subprocess.Popen(command(state, "run", str(pipeline)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    run, running = "", 0
+    for line in child.stderr:
+        run = run or line.split()[-1]
+        running += "RUNNING" in line
+        if running >= 3:
+            break
+    time.sleep(2)
+    assert len(left_over(run)) == 3
+    started = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert time.monotonic() - started < 20
+    assert left_over(run) == []
+    assert shown(state)["state"] == "CANCELLED"
+
+
+def test_a_missing_image_is_named_before_anything_starts(state: Path, tmp_path: Path):
+    pipeline = tmp_path / "missing.py"
+    pipeline.write_text(
+        "from kfp import dsl\n\n\n@dsl.container_component\ndef gone():\n"
+        "    return dsl.ContainerSpec(image='intermodal/no-such-step:dev', command=['true'])\n\n\n"
+        "@dsl.pipeline(name='missing')\ndef pipeline():\n    gone()\n"
+    )
+    done = intermodal(state, "run", str(pipeline))
+    assert done.returncode == 3
+    assert "intermodal/no-such-step:dev" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_unknown_backbone_and_a_typo_start_nothing(state: Path):
+    before = shown(state)["id"]
+    for argument, word in (
+        ("backbones=[minlm]", "minilm"),
+        ("serach.trials=3", "search"),
+        ("data=/no/such", "/no/such"),
+    ):
+        done = intermodal(state, "run", "pipelines/ner.py", "--config", str(SMOKE), "--arg", argument)
+        assert done.returncode == 2
+        assert word in done.stderr and "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 2
+    assert shown(state)["id"] == before
+
+
+def test_no_engine_is_one_line_and_a_way_out(state: Path):
+    environment = {**os.environ, "DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+    done = subprocess.run(
+        command(state, "run", "pipelines/ner.py", "--config", str(SMOKE)),
+        cwd=ROOT, capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "BACKEND=process" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_same_factory_runs_without_containers(tmp_path: Path, state: Path):
+    """The process backend: the same steps in each image's locked environment."""
+    own = tmp_path / "state"
+    own.mkdir()
+    if (ROOT / ".intermodal" / "wheels").is_dir():  # the wheels that the images were built from
+        (own / "wheels").symlink_to(ROOT / ".intermodal" / "wheels")
+    done = intermodal(own, "run", "pipelines/ner.py", "--config", str(SMOKE), "--backend", "process", "--json")
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((Path(json.loads(done.stdout)["artifacts"]["champion"]) / "manifest.json").read_text())
+    assert manifest["backbone"] == "tiny"
+    assert "isolate" in done.stderr
