@@ -17,6 +17,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.backbone.registry import LOCAL, hint_for, is_builtin, looks_like_hub_name
+from components.benchmarker.settings import parse_settings
+from components.converter.tolerances import parse_tolerances
 from components.hpo.search_space import parse_search_space
 from components.kfp_io import StepError
 from components.trainer.settings import parse_training
@@ -88,6 +90,8 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
     try:
         parse_search_space(experiment.search_space)
         parse_training(experiment.training)
+        parse_tolerances(experiment.gate)
+        parse_settings(experiment.benchmark)
     except StepError as error:
         raise ExperimentError(f"{error.message}" + (f" ({error.hint})" if error.hint else "")) from error
     names, hub, local = _backbones(experiment.backbones)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.converter.gate import Gate, Measured, misses, parse_tolerances
+from components.converter.gate import Gate, Measured, misses
+from components.converter.tolerances import parse_tolerances
 from components.kfp_io import StepError, json_argument, run_step, write_executor_output
 from components.ner.formats import load_split
 from components.ner.predict import Infer, Tagger

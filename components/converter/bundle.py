@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from components.converter.export import OPSET, Trained
-from components.converter.gate import Measured, Tolerances
+from components.converter.gate import Measured
+from components.converter.tolerances import Tolerances
 from components.kfp_io import write_json
 
 SCHEMA_VERSION = 1

@@ -61,6 +61,8 @@ WRONG: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"search_space": {"dropout": {"type": "unifrom", "min": 0, "max": 1}}}, ("unifrom", "uniform")),
     ({"search_space": {"dropout": {"type": "uniform", "min": 0.5, "max": 0.1}}}, ("dropout", "0.5")),
     ({"training__epoch": "3"}, ("epoch", "epochs")),
+    ({"gate__fp32_logit": "1"}, ("fp32_logit", "did you mean 'fp32_logits'?")),
+    ({"benchmark__round": "1"}, ("round", "rounds")),
     ({"validation_fraction": "1.5"}, ("validation_fraction", "1.5")),
 ]
 
