@@ -280,10 +280,12 @@ class Graph:
 
 
 def _together(states: Sequence[State]) -> State:
-    """Return the state of a group: failed if anything failed, cancelled if anything was, else succeeded or cached."""
+    """Return the state of a group: failed if anything failed, cancelled if anything was, else succeeded if anything ran.
+
+    A group in which nothing had to run (an empty loop too) is cached, so that a run says truly whether it did any work.
+    """
     if State.FAILED in states:
         return State.FAILED
     if State.CANCELLED in states:
         return State.CANCELLED
-    ran = [state for state in states if state.green]
-    return State.CACHED if ran and all(state is State.CACHED for state in ran) else State.SUCCEEDED
+    return State.SUCCEEDED if State.SUCCEEDED in states else State.CACHED
