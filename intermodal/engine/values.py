@@ -30,7 +30,7 @@ def text(value: Value) -> str:
         return str(value)
     if isinstance(value, float):
         return _float_text(value)
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return canonical_json(value)  # keys sorted: a struct has no order, and equal values must give equal commands
 
 
 def _float_text(value: float) -> str:
