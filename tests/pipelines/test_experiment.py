@@ -51,6 +51,7 @@ WRONG: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"search": {"trial": 3}}, ("search.trial", "did you mean 'trials'?")),
     ({"search__trials": "many"}, ("search.trials", "'many'")),
     ({"search__trials": "0"}, ("search.trials", "0")),
+    ({"seed": "true"}, ("seed", "True")),
     ({"stage": "fast"}, ("stage", "'fast'")),
     ({"backbones": ["minlm"]}, ("'minlm'", "did you mean 'minilm'?")),
     ({"backbones": ["minilm", "minilm"]}, ("'minilm'", "twice")),

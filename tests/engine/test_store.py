@@ -1,0 +1,109 @@
+"""The store: one entry for equal content, nothing half-written, nothing but files and folders."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from intermodal.engine.store import BadContent, Store, scan
+
+names = st.text("abcxyz", min_size=1, max_size=4)
+
+
+def tree(root: Path, files: dict[str, bytes]) -> Path:
+    root.mkdir(parents=True)
+    for name, content in files.items():
+        (root / name).write_bytes(content)
+    return root
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@given(
+    st.dictionaries(names, st.binary(max_size=20), max_size=4),
+    st.dictionaries(names, st.binary(max_size=20), max_size=4),
+)
+def test_digests_are_equal_exactly_where_contents_are(
+    tmp_path: Path, first: dict[str, bytes], second: dict[str, bytes]
+):
+    number = len(list(tmp_path.iterdir()))
+    a = scan(tree(tmp_path / f"{number}a", first)).digest
+    b = scan(tree(tmp_path / f"{number}b", dict(reversed(list(second.items()))))).digest
+    assert (a == b) == (first == second)
+
+
+def test_neither_place_nor_time_counts_but_the_executable_bit_does(tmp_path: Path):
+    one, two = tree(tmp_path / "one", {"f": b"x"}), tree(tmp_path / "two", {"f": b"x"})
+    os.utime(two / "f", (1, 1))
+    assert scan(one).digest == scan(two).digest
+    (two / "f").chmod(0o755)
+    assert scan(one).digest != scan(two).digest
+    (tmp_path / "f").write_bytes(b"x")
+    assert scan(tmp_path / "f").digest != scan(one).digest
+
+
+def test_an_empty_folder_inside_counts(tmp_path: Path):
+    one, two = tree(tmp_path / "one", {"f": b"x"}), tree(tmp_path / "two", {"f": b"x"})
+    (two / "empty").mkdir()
+    assert scan(one).digest != scan(two).digest
+
+
+def test_a_move_takes_the_source_and_a_copy_leaves_it(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    moved, copied = tree(tmp_path / "moved", {"f": b"x"}), tree(tmp_path / "copied", {"f": b"y"})
+    first, second = store.publish(moved, move=True), store.publish(copied, move=False)
+    assert not moved.exists()
+    assert (copied / "f").read_bytes() == b"y" and os.access(copied / "f", os.W_OK)
+    assert (store.path(first) / "f").read_bytes() == b"x"
+    assert (store.path(second) / "f").stat().st_mode & 0o222 == 0
+    assert store.has(first) and not store.has("0" * 64)
+    assert store.manifest(first).size == 1
+    assert list((tmp_path / "store" / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "link inside", "fifo inside"])
+def test_links_and_special_files_are_refused(tmp_path: Path, kind: str):
+    store = Store(tmp_path / "store")
+    target = tmp_path / "bad"
+    if kind.endswith("inside"):
+        target.mkdir()
+    place = target / "x" if kind.endswith("inside") else target
+    if kind.startswith("link"):
+        place.symlink_to("/etc/passwd")
+    else:
+        os.mkfifo(place)
+    with pytest.raises(BadContent):
+        store.publish(target, move=True)
+    assert list((tmp_path / "store" / "tmp").iterdir()) == []
+
+
+def test_many_publishing_the_same_at_once_make_one_entry(tmp_path: Path):
+    sources = [tree(tmp_path / f"s{number}", {"f": b"x" * 100_000}) for number in range(8)]
+    digests: list[str] = []
+    start = threading.Barrier(8)
+
+    def publish(source: Path) -> None:
+        start.wait()
+        digests.append(Store(tmp_path / "store").publish(source, move=True))
+
+    threads = [threading.Thread(target=publish, args=(source,)) for source in sources]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(digests) == 8 and len(set(digests)) == 1
+    assert len(list((tmp_path / "store" / digests[0][:2]).iterdir())) == 1
+    assert list((tmp_path / "store" / "tmp").iterdir()) == []
+
+
+def test_a_damaged_entry_is_not_there_and_is_replaced(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    digest = store.publish(tree(tmp_path / "a", {"f": b"x"}), move=True)
+    (store.path(digest).parent / "manifest.json").unlink()
+    assert not store.has(digest)
+    assert store.publish(tree(tmp_path / "b", {"f": b"x"}), move=True) == digest
+    assert store.has(digest)
