@@ -1,0 +1,96 @@
+"""The command as typed: help, mistakes, the record of runs, on no engine at all."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PIPELINE = """
+from kfp import dsl
+
+
+@dsl.container_component
+def say(text: str, out: dsl.OutputPath(str)):
+    return dsl.ContainerSpec(image="x", command=["echo"], args=[text, out])
+
+
+@dsl.pipeline(name="hello")
+def hello(text: str, times: int = 1):
+    say(text=text)
+"""
+
+
+def intermodal(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "intermodal", *arguments],
+        cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )  # fmt: skip
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    assert done.returncode == code, done
+    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 2
+    for word in words:
+        assert word in done.stderr
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "hello.py").write_text(PIPELINE)
+    return tmp_path
+
+
+def test_help_lists_the_verbs_and_imports_nothing_heavy(folder: Path):
+    done = intermodal(folder, "--help")
+    assert done.returncode == 0
+    for verb in ("run", "runs", "show", "logs", "compile", "doctor", "build"):
+        assert f"\n    {verb} " in done.stdout
+    code = "import sys, intermodal.cli.main as m; m.VERBS; print([n for n in ('kfp', 'docker', 'rich', 'yaml', 'pydantic') if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT).stdout.strip() == "[]"
+
+
+def test_mistakes_are_one_line_and_start_nothing(folder: Path):
+    refused(intermodal(folder, "run", "none.py"), 2, "none.py", "no such file")
+    refused(intermodal(folder, "run", "hello.py", "--arg", "text"), 2, "'text'", "NAME=VALUE")
+    refused(intermodal(folder, "run", "hello.py", "--arg", "txet=a"), 2, "'txet'", "did you mean 'text'?")
+    refused(intermodal(folder, "run", "hello.py", "--arg", "text=a", "--arg", "times=two"), 2, "times", "'two'")
+    refused(intermodal(folder, "run", "hello.py", "--pipeline", "other"), 2, "'other'", "hello")
+    refused(intermodal(folder, "run", "hello.py", "--max-parallel", "0"), 2, "--max-parallel 0")
+    (folder / "c.yaml").write_text("text: [1\n")
+    refused(intermodal(folder, "run", "hello.py", "--config", "c.yaml"), 2, "c.yaml", "line")
+    (folder / "broken.py").write_text("import kfp\nraise RuntimeError('mine')\n")
+    refused(intermodal(folder, "run", "broken.py"), 2, "broken.py", "RuntimeError: mine")
+    (folder / "empty.py").write_text("x = 1\n")
+    refused(intermodal(folder, "run", "empty.py"), 2, "no @dsl.pipeline")
+    (folder / "pyproject.toml").write_text("[tool.intermodal]\nnetwrok = {}\n")
+    refused(intermodal(folder, "run", "hello.py", "--arg", "text=a"), 2, "netwrok")
+    assert not (folder / ".intermodal" / "runs").exists()
+
+
+def test_debug_shows_where(folder: Path):
+    done = intermodal(folder, "run", "none.py", "--debug")
+    assert done.returncode == 2 and "Traceback" in done.stderr and "no such file" in done.stderr
+
+
+def test_no_engine_is_code_three_with_a_way_out(folder: Path):
+    nowhere = f"unix://{folder}/none.sock"
+    refused(
+        intermodal(folder, "run", "hello.py", "--arg", "text=a", DOCKER_HOST=nowhere), 3, "none.sock", "BACKEND=process"
+    )
+
+
+def test_the_record_of_no_runs(folder: Path):
+    for verb in (["runs"], ["show"], ["logs", "say"]):
+        refused(intermodal(folder, *verb), 2, "no runs")
+
+
+def test_compile_writes_ir_that_loads(folder: Path):
+    done = intermodal(folder, "compile", "hello.py", "-o", "out/hello.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "hello" in done.stdout and "pipelineInfo" in (folder / "out" / "hello.yaml").read_text()
+    refused(intermodal(folder, "run", "out/hello.yaml"), 2, "'text'")
