@@ -135,5 +135,11 @@ class Backend(Protocol):
     def remove(self, handle: str) -> None:
         """Remove what `start` made (the container); only what is ours. Idempotent."""
 
+    def cleanup(self, run_id: str) -> int:
+        """Remove whatever attempts of the run are left, only ours, and return how many there were.
+
+        Raises EnvironmentProblem if that cannot be known (the engine stopped answering).
+        """
+
     def close(self) -> None:
         """Release clients and threads."""

@@ -440,3 +440,7 @@ class Runner:
             self._backend.stop(handle, 0.0)
         for thread in list(self._threads):
             thread.join()
+        try:
+            self._backend.cleanup(self.run_id)
+        except EnvironmentProblem as error:  # the run's own outcome is known and more important
+            self._observer.line("", error.message.encode())

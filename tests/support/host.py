@@ -74,5 +74,8 @@ class HostBackend:
     def remove(self, handle: str) -> None:
         self._children.pop(handle, None)
 
+    def cleanup(self, run_id: str) -> int:
+        return 0
+
     def close(self) -> None:
         pass
