@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +26,10 @@ from components.trainer.settings import parse_training
 from intermodal.yaml12 import Loader
 
 DEFAULT = Path(__file__).parent / "configs" / "default.yaml"
+_SMOKE = {"search.trials": 1, "search.epochs": 1, "training.epochs": 1}
+"""What stage smoke changes of the defaults; the user's own values win."""
+_TEXT = ("data", "revision")
+"""Keys whose text is no YAML: a commit such as 12e4567 is not a number."""
 
 
 class ExperimentError(ValueError):
@@ -75,8 +80,13 @@ def load_experiment(values: dict[str, Any]) -> Experiment:
     Raises ExperimentError naming the key and the value.
     """
     document = read_yaml(DEFAULT)
-    for key, value in values.items():
-        _put(document, key, _parsed(value))
+    for key in values:
+        if not isinstance(key, str):
+            raise ExperimentError(f"{key!r} is no key" + _suggestion(str(key), Experiment.model_fields))
+    given = {key: value if key in _TEXT else _parsed(value) for key, value in values.items()}
+    smoke = _SMOKE if given.get("stage", document["stage"]) == "smoke" else {}
+    for key, value in [*smoke.items(), *given.items()]:
+        _put(document, key, value)
     try:
         return Experiment.model_validate(document)
     except ValidationError as error:
@@ -85,8 +95,6 @@ def load_experiment(values: dict[str, Any]) -> Experiment:
 
 def to_arguments(experiment: Experiment) -> dict[str, Any]:
     """Check what only a look at the machine can tell, and return the pipeline's arguments. Raises ExperimentError."""
-    smoke = experiment.stage == "smoke"
-    training = {**experiment.training, **({"epochs": 1} if smoke else {})}
     try:
         parse_search_space(experiment.search_space)
         parse_training(experiment.training)
@@ -95,8 +103,8 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
     except StepError as error:
         raise ExperimentError(f"{error.message}" + (f" ({error.hint})" if error.hint else "")) from error
     names, hub, local = _backbones(experiment.backbones)
-    if hub:
-        _check_hub(hub[0])
+    for name in hub:
+        _check_hub(name, experiment.revision)
     arguments: dict[str, Any] = {
         "size": experiment.size,
         "seed": experiment.seed,
@@ -107,11 +115,11 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
         "hub_backbones": hub,
         "revision": experiment.revision,
         "search_space": experiment.search_space,
-        "trials": 1 if smoke else experiment.search.trials,
+        "trials": experiment.search.trials,
         "sampler": experiment.search.sampler,
         "pruner": experiment.search.pruner,
-        "search_training": {**training, "epochs": 1 if smoke else experiment.search.epochs},
-        "training": training,
+        "search_training": {**experiment.training, "epochs": experiment.search.epochs},
+        "training": experiment.training,
         "gate": experiment.gate,
         "benchmark": experiment.benchmark,
         "tolerance": experiment.selection.tolerance,
@@ -119,7 +127,7 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
         "percentile": experiment.selection.percentile,
         "cpus": experiment.cpus,
     }
-    if experiment.data is not None:
+    if experiment.data:
         arguments["data"] = _folder(experiment.data, "data")
     if local is not None:
         arguments["local_backbone"] = local
@@ -141,7 +149,9 @@ def _put(document: dict[str, Any], key: str, value: Any) -> None:
         inner = document.get(first)
         if not isinstance(inner, dict):
             raise ExperimentError(f"{key}: {first!r} has no parts" + _suggestion(first, document))
-        document[first] = {**inner, rest: value}
+        inner = dict(inner)
+        _put(inner, rest, value)
+        document[first] = inner
     elif (
         isinstance(value, dict)
         and first in ("search", "training", "selection")
@@ -208,17 +218,21 @@ def _backbones(given: list[str]) -> tuple[list[str], list[str], str | None]:
     return names, hub, local
 
 
-def _check_hub(name: str) -> None:
-    """Raise ExperimentError unless the Hub answers: better now than in an hour. Any answer will do; a 401 is one."""
+def _check_hub(name: str, revision: str) -> None:
+    """Raise ExperimentError unless the Hub has the model: better now than in an hour."""
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     if not endpoint.startswith(("http://", "https://")):
         raise ExperimentError(f"HF_ENDPOINT {endpoint!r} is not an http(s) address")
-    request = urllib.request.Request(f"{endpoint}/{name}/resolve/main/config.json", method="HEAD")
+    place = f"{urllib.parse.quote(name)}/resolve/{urllib.parse.quote(revision, safe='')}"
+    request = urllib.request.Request(f"{endpoint}/{place}/config.json", method="HEAD")
     try:
         urllib.request.urlopen(request, timeout=10).close()
     except urllib.error.HTTPError as error:
-        if error.code == 404:
-            raise ExperimentError(f"backbones: {endpoint} has no model {name!r}") from error
+        if error.code in (401, 403, 404):  # without a token the Hub answers 401 for a model that does not exist
+            reason = f"{endpoint} has no public model {name!r} with revision {revision!r}"
+        else:
+            reason = f"{name!r} must be downloaded, but {endpoint} answers {error.code} {error.reason}"
+        raise ExperimentError(f"backbones: {reason}") from error
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", error)
         raise ExperimentError(

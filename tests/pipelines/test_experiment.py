@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,23 @@ def test_a_part_of_a_section_keeps_the_rest_and_dots_reach_inside():
 def test_smoke_is_the_same_experiment_made_short():
     found = arguments(stage="smoke")
     assert (found["trials"], found["training"]["epochs"], found["search_training"]["epochs"]) == (1, 1, 1)
+
+
+def test_what_the_user_says_wins_over_the_stage():
+    found = arguments(stage="smoke", search__trials="3", training={"epochs": 4})
+    assert (found["trials"], found["training"]["epochs"], found["search_training"]["epochs"]) == (3, 4, 1)
+
+
+def test_dots_reach_any_depth_and_a_commit_is_text():
+    found = arguments(search_space__learning_rate__min="1e-5", revision="12e45678")
+    assert found["search_space"]["learning_rate"] == {"type": "loguniform", "min": 1e-5, "max": 1.5e-3}
+    assert set(found["search_space"]) == {"learning_rate", "batch_size", "dropout", "weight_decay"}
+    assert found["revision"] == "12e45678"
+
+
+def test_a_key_that_is_no_text_is_refused():
+    with pytest.raises(ExperimentError, match="1 is no key"):
+        load_experiment({1: 2})  # type: ignore[dict-item]
 
 
 def test_an_own_backbone_folder_becomes_an_artifact(tmp_path: Path):
@@ -84,3 +104,36 @@ def test_a_hub_backbone_without_a_network_is_known_before_anything_starts(monkey
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ExperimentError, match=r"distilbert-base-uncased.*127\.0\.0\.1:9 does not answer"):
         arguments(backbones=["distilbert-base-uncased"])
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """A Hub in which only `a/public` exists, at revision refs/pr/3; `a/broken` is out of order."""
+
+    def do_HEAD(self) -> None:
+        known = {"/a/public/resolve/refs%2Fpr%2F3/config.json": 200, "/a/broken/resolve/refs%2Fpr%2F3/config.json": 503}
+        self.send_response(known.get(self.path, 401))
+        self.end_headers()
+
+    def log_message(self, format: str, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.usefixtures("hub")
+def test_every_hub_backbone_is_looked_up_with_its_revision():
+    assert arguments(backbones=["a/public"], revision="refs/pr/3")["hub_backbones"] == ["a/public"]
+    for name, words in (("a/missing", "no public model 'a/missing'"), ("a/broken", "'a/broken'.*503")):
+        with pytest.raises(ExperimentError, match=words):
+            arguments(backbones=["a/public", name], revision="refs/pr/3")
+    with pytest.raises(ExperimentError, match="no public model 'a/public' with revision 'main'"):
+        arguments(backbones=["a/public"])
