@@ -104,7 +104,7 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
         raise ExperimentError(f"{error.message}" + (f" ({error.hint})" if error.hint else "")) from error
     names, hub, local = _backbones(experiment.backbones)
     for name in hub:
-        _check_hub(name, experiment.revision)
+        _check_hub(name, experiment.revision, hub_endpoint())
     arguments: dict[str, Any] = {
         "size": experiment.size,
         "seed": experiment.seed,
@@ -114,6 +114,7 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
         "backbones": names,
         "hub_backbones": hub,
         "revision": experiment.revision,
+        "hub_endpoint": hub_endpoint(),
         "search_space": experiment.search_space,
         "trials": experiment.search.trials,
         "sampler": experiment.search.sampler,
@@ -218,11 +219,16 @@ def _backbones(given: list[str]) -> tuple[list[str], list[str], str | None]:
     return names, hub, local
 
 
-def _check_hub(name: str, revision: str) -> None:
-    """Raise ExperimentError unless the Hub has the model: better now than in an hour."""
+def hub_endpoint() -> str:
+    """Return the address of the Hub, or of the mirror that HF_ENDPOINT names. Raises ExperimentError."""
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     if not endpoint.startswith(("http://", "https://")):
         raise ExperimentError(f"HF_ENDPOINT {endpoint!r} is not an http(s) address")
+    return endpoint
+
+
+def _check_hub(name: str, revision: str, endpoint: str) -> None:
+    """Raise ExperimentError unless the Hub has the model: better now than in an hour."""
     place = f"{urllib.parse.quote(name)}/resolve/{urllib.parse.quote(revision, safe='')}"
     request = urllib.request.Request(f"{endpoint}/{place}/config.json", method="HEAD")
     try:

@@ -50,6 +50,7 @@ def ner_model_factory(
     backbones: list = _DEFAULTS["backbones"],
     hub_backbones: list = _DEFAULTS["hub_backbones"],
     revision: str = _DEFAULTS["revision"],
+    hub_endpoint: str = "https://huggingface.co",
     search_space: dict = _DEFAULTS["search_space"],
     trials: int = _DEFAULTS["trials"],
     sampler: str = _DEFAULTS["sampler"],
@@ -72,7 +73,7 @@ def ner_model_factory(
         test_fraction=test_fraction,
     )
     with dsl.ParallelFor(hub_backbones, name="downloads") as name:
-        fetched = fetch(name=name, revision=revision)
+        fetched = fetch(name=name, revision=revision, endpoint=hub_endpoint)
     downloads = gather(fetched=dsl.Collected(fetched.outputs["model"]))
 
     with dsl.ParallelFor(backbones, name="candidates") as name:

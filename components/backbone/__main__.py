@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ def main(argv: Sequence[str]) -> None:
     fetch = commands.add_parser("fetch", help="download a backbone from the Hub")
     fetch.add_argument("--name", required=True)
     fetch.add_argument("--revision", default="main")
+    fetch.add_argument("--endpoint", default="https://huggingface.co", help="address of the Hub or of a mirror")
     fetch.add_argument("--model", type=Path, required=True, help="output: the backbone folder")
     gather = commands.add_parser("gather", help="lay out what was fetched as one folder of backbone folders")
     gather.add_argument("--executor-input", required=True, help="ExecutorInput with the list 'fetched'")
@@ -32,6 +34,7 @@ def main(argv: Sequence[str]) -> None:
     arguments = parser.parse_args(argv)
     arguments.model.mkdir(parents=True, exist_ok=True)
     if arguments.command == "fetch":
+        os.environ["HF_ENDPOINT"] = arguments.endpoint  # huggingface_hub reads it when it is imported
         from components.backbone.hub import fetch as fetch_from_hub
 
         write_manifest(arguments.model, fetch_from_hub(arguments.name, arguments.revision, arguments.model))

@@ -75,11 +75,17 @@ class PlainProgress:
     def __init__(self) -> None:
         self._start = time.monotonic()
         self._lock = threading.Lock()
+        self._gone = False
         self._quiet = os.environ.get("INTERMODAL_QUIET") == "1"
 
     def _print(self, text: str) -> None:
         with self._lock:
-            print(text, file=sys.stderr, flush=True)
+            if self._gone:
+                return
+            try:
+                print(text, file=sys.stderr, flush=True)
+            except OSError:  # whoever read it is gone (a closed pipe or terminal); the run and its record go on
+                self._gone = True
 
     def begin(self, run_id: str, notes: list[str]) -> None:
         self._print(f"run {run_id}")

@@ -112,6 +112,19 @@ def test_the_compiled_pipeline_runs_as_the_source_does(state: Path, tmp_path: Pa
     assert "all of it cached" in done.stdout, done.stderr
 
 
+def test_a_reader_that_goes_away_changes_nothing(state: Path):
+    """`intermodal run ... 2>&1 | head -1` must not end the run or lose its record."""
+    arguments = ("run", "pipelines/ner.py", "--config", str(SMOKE), "--arg", "selection.tolerance=0.25")
+    child = subprocess.Popen(
+        command(state, *arguments), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stderr is not None
+    child.stderr.readline()
+    child.stderr.close()
+    assert child.wait(timeout=300) == 0
+    assert shown(state)["state"] == "SUCCEEDED"
+
+
 def test_bad_data_fails_its_step_with_the_line_and_leaves_no_result(state: Path, tmp_path: Path):
     data = tmp_path / "data"
     data.mkdir()
