@@ -71,7 +71,7 @@ class Experiment(_Strict):
     gate: dict[str, float]
     benchmark: dict[str, int]
     selection: Selection
-    cpus: int = Field(ge=1)
+    cpus: int | None = Field(ge=1)
 
 
 def load_experiment(values: dict[str, Any]) -> Experiment:
@@ -126,7 +126,7 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
         "tolerance": experiment.selection.tolerance,
         "latency_budget_ms": experiment.selection.latency_budget_ms,
         "percentile": experiment.selection.percentile,
-        "cpus": experiment.cpus,
+        "cpus": experiment.cpus or len(os.sched_getaffinity(0)),
     }
     if experiment.data:
         arguments["data"] = _folder(experiment.data, "data")

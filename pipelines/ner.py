@@ -1,6 +1,7 @@
 """The NER model factory: data, then for each backbone search, training and conversion, then one benchmark and one choice.
 
-`configure` makes its arguments of an experiment file (`pipelines/configs/`); the defaults here are those of configs/default.yaml.
+`configure` makes its arguments of an experiment file (`pipelines/configs/`); the defaults here are those of configs/default.yaml,
+but for what depends on the machine that compiles: CPUs and the address of the Hub.
 """
 
 from typing import Any, NamedTuple
@@ -62,7 +63,7 @@ def ner_model_factory(
     tolerance: float = _DEFAULTS["tolerance"],
     latency_budget_ms: float = _DEFAULTS["latency_budget_ms"],
     percentile: str = _DEFAULTS["percentile"],
-    cpus: int = _DEFAULTS["cpus"],
+    cpus: int = 2,
 ) -> Outputs:
     documents = dataset(
         data=data,
