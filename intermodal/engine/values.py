@@ -45,6 +45,15 @@ def _float_text(value: float) -> str:
     return f"{value:.{places}f}"
 
 
+def _is_json(value: Value) -> bool:
+    """Whether JSON can hold `value`: no NaN, no infinity, no date that YAML made, at any depth."""
+    try:
+        canonical_json(value)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
 def _is_number(value: Value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -64,9 +73,9 @@ def coerce(value: Value, kind: ParameterType, place: str) -> Value:
             return value
         case ParameterType.BOOLEAN if isinstance(value, bool):
             return value
-        case ParameterType.LIST if isinstance(value, list):
+        case ParameterType.LIST if isinstance(value, list) and _is_json(value):
             return value
-        case ParameterType.STRUCT if isinstance(value, dict):
+        case ParameterType.STRUCT if isinstance(value, dict) and _is_json(value):
             return value
         case ParameterType.TASK_FINAL_STATUS | ParameterType.TASK_CONFIG if isinstance(value, dict):
             return value
@@ -83,7 +92,7 @@ def parse_argument(written: str, declared: InputParameter, place: str) -> Value:
         if kind is ParameterType.INTEGER:
             return int(written)
         if kind is ParameterType.DOUBLE:
-            return plain(float(written))
+            return coerce(float(written), kind, place)
         if kind is ParameterType.BOOLEAN and lowered in ("true", "false"):
             return lowered == "true"
         if kind in (ParameterType.LIST, ParameterType.STRUCT):
@@ -153,5 +162,5 @@ def invalid(message: str) -> AttemptFailed:
 
 def shorten(value: Any, limit: int = 60) -> str:
     """Return a short form of `value` for an error message."""
-    shown = canonical_json(value) if not isinstance(value, str) else repr(value)
+    shown = repr(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
