@@ -18,6 +18,7 @@ from intermodal.engine.layout import StateFolder, safe_name
 from intermodal.engine.placeholders import Context, View, resolve, resolve_arguments
 from intermodal.engine.store import BadContent, Store
 from intermodal.engine.values import check_output, decode_output, invalid
+from intermodal.spec.python_step import read_prelude
 from intermodal.spec.types import Component, Container, OutputArtifact, Value
 
 METADATA_ONLY = ("system.Metrics", "system.ClassificationMetrics", "system.SlicedClassificationMetrics")
@@ -43,6 +44,8 @@ class Plan:
     env: Mapping[str, str]
     job: Mapping[str, str]
     volumes: tuple[Mount, ...] = ()
+    runtime: Path | None = None
+    """Folder with the KFP runtime of a lightweight Python component; its own installing is then left out of the command."""
 
 
 class Attempt:
@@ -66,14 +69,20 @@ class Attempt:
         plan = self.plan
         mounts, views = self._inputs()
         context = self._context(views)
+        command, env = plan.container.command, dict(plan.env)
+        prelude = read_prelude(command) if plan.runtime else None
+        if plan.runtime and prelude:
+            command = prelude.command
+            mounts.append(Mount(plan.runtime, self._root / "runtime"))
+            env["PYTHONPATH"] = str(self._root / "runtime")
         return Launch(
             run_id=plan.run,
             task=plan.path,
             attempt=plan.number,
             image=plan.image,
-            command=resolve_arguments(plan.container.command, context),
+            command=resolve_arguments(command, context),
             args=resolve_arguments(plan.container.args, context),
-            env={**plan.env, **{name: resolve(value, context) for name, value in plan.container.env}},
+            env={**env, **{name: resolve(value, context) for name, value in plan.container.env}},
             mounts=(*mounts, *plan.volumes),
             attempt_dir=self.folder,
             log=self.log,

@@ -9,8 +9,9 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from intermodal.engine.artifacts import Inputs, Outputs
@@ -26,9 +27,10 @@ from intermodal.engine.resolve import Scope
 from intermodal.engine.resources import Demand, Ledger, demand_of, thread_environment
 from intermodal.engine.states import State
 from intermodal.engine.store import Store
-from intermodal.errors import BadInput, EnvironmentProblem, IntermodalError
+from intermodal.errors import BadInput, EnvironmentProblem, IntermodalError, Unsupported
 from intermodal.settings import Settings
 from intermodal.spec.document import canonical_json
+from intermodal.spec.python_step import read_prelude
 from intermodal.spec.types import Container, Importer, Pipeline
 
 
@@ -50,6 +52,10 @@ class Options:
     """Attempts at once at most."""
     grace: float = 5.0
     """Seconds between SIGTERM and SIGKILL."""
+
+
+Runtimes = Callable[[str], Path]
+"""Returns the folder of the KFP runtime of a version, fetched if absent. Raises EnvironmentProblem."""
 
 
 @dataclass
@@ -95,6 +101,7 @@ class Runner:
         ledger: Ledger,
         options: Options,
         observer: Observer,
+        runtimes: Runtimes,
     ) -> None:
         self.run_id = run_id
         self._pipeline = pipeline
@@ -107,6 +114,7 @@ class Runner:
         self._ledger = ledger
         self._options = options
         self._observer = observer
+        self._runtimes = runtimes
         self._events: queue.SimpleQueue[_Ended | _Job | _Stop] = queue.SimpleQueue()
         self._ready: deque[Work] = deque()
         self._waiting: deque[_Job] = deque()
@@ -257,12 +265,20 @@ class Runner:
             env=thread_environment(demand.cpus),
             job=names,
             volumes=self._volumes(work, container),
+            runtime=self._runtime(work, container),
         )
         return _Job(work, container, image, demand, plan, identity)
 
-    def _volumes(self, work: Work, container: Container) -> tuple[Mount, ...]:
-        from pathlib import PurePosixPath
+    def _runtime(self, work: Work, container: Container) -> Path | None:
+        """Return the KFP runtime that the step needs, None if it is no lightweight Python component."""
+        prelude = read_prelude(container.command)
+        if prelude is None:
+            return None
+        if prelude.packages:
+            raise Unsupported(f"{work.path}: packages_to_install ({', '.join(prelude.packages)}) is not supported yet")
+        return self._runtimes(prelude.kfp_version)
 
+    def _volumes(self, work: Work, container: Container) -> tuple[Mount, ...]:
         scope = Scope(work.inputs, lambda *_: None, lambda *_: None, lambda _: None, self._job_names)
         mounts = []
         for volume in container.volumes:

@@ -17,6 +17,7 @@ from intermodal.engine.database import Database
 from intermodal.engine.layout import StateFolder, safe_name
 from intermodal.engine.resources import Ledger, machine
 from intermodal.engine.runner import Observer, Options, Runner
+from intermodal.engine.runtime import ensure_runtime
 from intermodal.engine.states import State
 from intermodal.engine.store import BadContent, Store
 from intermodal.engine.values import coerce, parse_argument
@@ -55,6 +56,7 @@ class Session:
     """An opened state folder and a backend, ready for one run. Close it (`with`)."""
 
     def __init__(self, state: Path, backend: Backend, settings: Settings, options: Options) -> None:
+        """`state` is made if absent; nothing is asked of the backend yet."""
         self.state = StateFolder.at(state)
         self.backend = backend
         self._settings = settings
@@ -99,6 +101,7 @@ class Session:
             ledger=Ledger(machine(), self._options.slots),
             options=self._options,
             observer=observer,
+            runtimes=lambda version: ensure_runtime(version, self.state.root),
         )
         runner.resolve_images()
         configuration = canonical_json(dict(request.configuration) or _recorded(inputs))
