@@ -71,7 +71,7 @@ def raw_inputs(task: Task, scope: Scope) -> Inputs:
             templates[name] = value
         else:
             parameters[name] = value
-    context = Context(parameters=dict(parameters), job=scope.job)
+    context = Context(parameters=dict(parameters), job={**scope.job, "pipeline_task_name": task.name})
     for name, template in templates.items():
         parameters[name] = resolve_value(template, context)
     artifacts = {name: scope.artifacts(source) for name, source in task.artifacts.items()}

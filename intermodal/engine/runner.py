@@ -21,6 +21,7 @@ from intermodal.engine.database import Database
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.engine.fingerprint import custom_fingerprint, fingerprint
 from intermodal.engine.graph import Graph, Node, Work
+from intermodal.engine.importer import resolve_importer, run_import
 from intermodal.engine.layout import StateFolder
 from intermodal.engine.placeholders import Context, resolve
 from intermodal.engine.resolve import Scope
@@ -79,8 +80,18 @@ class _Ended:
     failure: Failure | None
 
 
+@dataclass(frozen=True)
+class _Imported:
+    work: Work
+    outputs: Outputs | None
+    failure: Failure | None
+
+
 class _Stop:
     """Event: stop the run; the second one means at once."""
+
+
+_Event = _Ended | _Imported | _Job | _Stop
 
 
 class Runner:
@@ -115,7 +126,7 @@ class Runner:
         self._options = options
         self._observer = observer
         self._runtimes = runtimes
-        self._events: queue.SimpleQueue[_Ended | _Job | _Stop] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._ready: deque[Work] = deque()
         self._waiting: deque[_Job] = deque()
         self._active: dict[str, str] = {}
@@ -161,12 +172,15 @@ class Runner:
         """Ask the run to stop; safe in a signal handler."""
         self._events.put(_Stop())
 
-    def _handle(self, event: _Ended | _Job | _Stop) -> None:
+    def _handle(self, event: _Event) -> None:
         if isinstance(event, _Stop):
             self._on_stop()
         elif isinstance(event, _Job):
             self._timers.pop(event.work.path, None)
             self._waiting.append(event)
+        elif isinstance(event, _Imported):
+            state = State.SUCCEEDED if event.outputs is not None else State.FAILED
+            self._finish(event.work, state, event.outputs, event.failure)
         else:
             self._on_end(event)
 
@@ -307,7 +321,25 @@ class Runner:
         return True
 
     def _import(self, work: Work, importer: Importer) -> None:
-        raise BadInput(f"{work.path}: importers are not supported yet")
+        """Fetch on a thread of its own: a download must not hold up the others."""
+        uri, metadata = resolve_importer(importer, work.inputs, self._job_names, work.path)
+        self._observer.task(work.path, State.RUNNING, 0.0, None, uri)
+
+        def fetch() -> None:
+            outputs, failure = None, None
+            try:
+                artifact = run_import(importer, uri, metadata, self._store, self._database)
+                outputs = Outputs(artifacts=dict.fromkeys(work.component.output_artifacts, (artifact,)))
+            except AttemptFailed as error:
+                failure = error.failure
+            except BaseException as error:  # noqa: BLE001 - a library of a scheme may raise anything; the run must hear of it
+                failure = Failure(FailureClass.USER_CODE, f"{uri} cannot be imported: {error!r}")
+            self._threads.discard(threading.current_thread())
+            self._events.put(_Imported(work, outputs, failure))
+
+        thread = threading.Thread(target=fetch, name=f"import {work.path}", daemon=True)
+        self._threads.add(thread)
+        thread.start()
 
     def _finish(
         self,
