@@ -50,7 +50,9 @@ class Worker:
         tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
         window = WindowSettings.from_json(manifest["window"])
         infer = onnx_infer(bundle / manifest["variants"][variant]["file"], threads)
-        self._tagger = Tagger(tokenizer, manifest["labels"], window, infer)
+        # One window at a time, as the bundle's example does: INT8 scales activations over the whole batch, so a window's
+        # answer would depend on its neighbours; and no time goes into padding.
+        self._tagger = Tagger(tokenizer, manifest["labels"], window, infer, batch=1)
 
     def time(self, order: list[int]) -> list[float]:
         """Return the milliseconds of each request: one document, text to entities. `order` indexes the test split."""
