@@ -25,10 +25,11 @@ def main(argv: Sequence[str]) -> None:
     settings = parse_settings(json_argument(args.settings, "--settings"))
     candidates = read_candidates([artifact.path for artifact in artifact_list(args.executor_input, "bundles")])
     print(f"measuring {', '.join(candidate.name for candidate in candidates)}", flush=True)
+    conditions = machine()
     entries = measure(candidates, args.dataset, settings)
     write_json(
         args.benchmark,
-        {"schema_version": SCHEMA_VERSION, "machine": machine(), "settings": asdict(settings), "candidates": entries},
+        {"schema_version": SCHEMA_VERSION, "machine": conditions, "settings": asdict(settings), "candidates": entries},
     )
     metrics = {}
     for entry in entries:

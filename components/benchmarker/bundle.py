@@ -50,7 +50,12 @@ def read_candidates(folders: Sequence[Path]) -> list[Candidate]:
         owners[backbone] = folder
         for name, digest in manifest["files"].items():
             _check(folder, name, digest)
-        found += [Candidate(backbone, variant, folder, manifest) for variant in sorted(manifest["variants"])]
+        for variant, facts in sorted(manifest["variants"].items()):
+            if manifest["files"].get(facts.get("file")) != facts.get("sha256"):
+                raise StepError(
+                    f"{folder}: variant {variant!r}: the hash of {facts.get('file')!r} is not the one among the files"
+                )
+            found.append(Candidate(backbone, variant, folder, manifest))
     return found
 
 

@@ -21,7 +21,7 @@ def benchmarker(
         bundles: bundles of the converter, one a backbone.
         dataset: dataset folder.
         benchmark: JSON file with one entry a candidate.
-        metrics: p50 and macro-F1 of each candidate.
+        metrics: mean latency and validation macro-F1 of each candidate.
         settings: rounds, requests, warmup, seed.
     """
     return dsl.ContainerSpec(

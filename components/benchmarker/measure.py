@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from components.benchmarker.bundle import Candidate
 from components.benchmarker.settings import Settings
 from components.kfp_io import StepError
+from components.ner.formats import load_split
 
 _LEAST = {"p50": 20, "p90": 50, "p95": 100, "p99": 1000}
 """Requests that a percentile needs: below that it is decided by a handful of them, and is not given."""
@@ -36,14 +37,17 @@ class Process:
     def ask(self, command: Mapping[str, Any]) -> Any:
         if self._child.stdin is None:
             raise AssertionError("the worker was started with a pipe")
-        self._child.stdin.write(json.dumps(command) + "\n")
-        self._child.stdin.flush()
+        with suppress(BrokenPipeError):  # it is gone: reading finds out how it ended
+            self._child.stdin.write(json.dumps(command) + "\n")
+            self._child.stdin.flush()
         return self._read()
 
     def _read(self) -> Any:
         line = self._child.stdout.readline() if self._child.stdout else ""
         if not line:
-            raise StepError(f"{self._name}: its worker ended with code {self._child.wait()}")
+            code = self._child.wait()
+            ended = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+            raise StepError(f"{self._name}: its worker {ended}")
         return json.loads(line)
 
     def __enter__(self) -> Process:
@@ -51,7 +55,8 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         if self._child.stdin:
-            self._child.stdin.close()
+            with suppress(BrokenPipeError):  # what a dead worker never read
+                self._child.stdin.close()
         try:
             self._child.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -67,6 +72,11 @@ def thread_count() -> int:
 
 def measure(candidates: Sequence[Candidate], dataset: Path, settings: Settings) -> list[dict[str, Any]]:
     """Return one entry a candidate, in order. Raises StepError if a worker dies."""
+    for split in ("validation", "test"):
+        if not load_split(dataset, split):
+            raise StepError(
+                f"{dataset}: its {split} split is empty", hint="a candidate is scored on both and timed on test"
+            )
     draw = random.Random(settings.seed)
     orders = [[draw.randrange(10**6) for _ in range(settings.requests)] for _ in range(settings.rounds)]
     rounds: list[list[list[float]]] = [[] for _ in candidates]
@@ -107,17 +117,17 @@ def percentiles(samples: Sequence[float]) -> dict[str, float | None]:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return what the figures depend on. Call it before measuring: the load is then that of others."""
     import onnxruntime
 
     return {
         "cpu": _cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": thread_count(),
-        "load": os.getloadavg()[0],
+        "load_before": os.getloadavg()[0],
         "system": platform.platform(),
         "onnxruntime": onnxruntime.__version__,
-        "session": "intra-op threads as above, inter-op 1, sequential, all graph optimisations",
+        "session": "intra-op threads as above, inter-op 1, sequential, all graph optimisations, spinning (onnxruntime's default)",
     }
 
 

