@@ -17,6 +17,8 @@ def write_champion(bundle: Path, champion: Candidate, target: Path) -> None:
     if champion.variant not in manifest["variants"]:
         raise StepError(f"{champion.name}: the bundle has no such variant, only {', '.join(manifest['variants'])}")
     chosen = manifest["variants"][champion.variant]
+    if manifest["files"].get(chosen["file"]) != champion.sha256:
+        raise StepError(f"{champion.name}: the file in {bundle} is not the one that was measured")
     others = {variant["file"] for name, variant in manifest["variants"].items() if name != champion.variant}
     target.mkdir(parents=True, exist_ok=True)
     files = {}

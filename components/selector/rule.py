@@ -7,6 +7,7 @@ traded against time by a weight that nobody can explain. Test scores are shown a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 from components.kfp_io import StepError
 
 SCHEMA_VERSION = 1
+_ROUNDING = 1e-9
+"""Of subtracting scores as binary fractions: 0.52 - 0.05 must not lose a candidate at 0.47."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Candidate:
 
     backbone: str
     variant: str
+    sha256: str
+    """Of the model file that was measured."""
     bytes: int
     hyperparameters: Mapping[str, Any]
     latency_ms: Mapping[str, float | None]
@@ -83,6 +88,7 @@ def _candidate(item: Mapping[str, Any]) -> Candidate:
     return Candidate(
         backbone=item["backbone"],
         variant=item["variant"],
+        sha256=item["bundle_sha256"],
         bytes=int(item["bytes"]),
         hyperparameters=item["hyperparameters"],
         latency_ms=item["latency_ms"],
@@ -98,11 +104,15 @@ def select(candidates: Sequence[Candidate], rule: Rule) -> Choice:
 
     Ties go to the higher validation score, then the smaller file, then the name.
     """
-    if rule.tolerance < 0:
-        raise StepError(f"tolerance {rule.tolerance:g}: must not be negative")
+    for name, value in (("tolerance", rule.tolerance), ("latency budget", rule.latency_budget_ms)):
+        if not (math.isfinite(value) and value >= 0):
+            raise StepError(f"{name} {value:g}: must be a number of at least 0")
+    for candidate in candidates:
+        if not (math.isfinite(candidate.validation_macro_f1) and math.isfinite(rule.latency(candidate))):
+            raise StepError(f"{candidate.name}: its validation macro-F1 or its latency is not a finite number")
     ordered = sorted(candidates, key=lambda c: (rule.latency(c), -c.validation_macro_f1, c.bytes, c.name))
     best = max(candidate.validation_macro_f1 for candidate in ordered)
-    accurate = [candidate for candidate in ordered if candidate.validation_macro_f1 >= best - rule.tolerance]
+    accurate = [candidate for candidate in ordered if _accurate(candidate, best, rule)]
     fitting = [candidate for candidate in accurate if not _too_slow(candidate, rule)]
     if not fitting:
         fastest = accurate[0]
@@ -122,13 +132,17 @@ def select(candidates: Sequence[Candidate], rule: Rule) -> Choice:
     return Choice(champion, why, lost, tuple(ordered))
 
 
+def _accurate(candidate: Candidate, best: float, rule: Rule) -> bool:
+    return best - candidate.validation_macro_f1 <= rule.tolerance + _ROUNDING
+
+
 def _too_slow(candidate: Candidate, rule: Rule) -> bool:
     return rule.latency_budget_ms > 0 and rule.latency(candidate) > rule.latency_budget_ms
 
 
 def _reason(candidate: Candidate, champion: Candidate, best: float, rule: Rule) -> str:
-    behind = best - candidate.validation_macro_f1
-    if behind > rule.tolerance:
+    if not _accurate(candidate, best, rule):
+        behind = best - candidate.validation_macro_f1
         return f"validation macro-F1 {candidate.validation_macro_f1:.4f} is {behind:.4f} below the best; {rule.tolerance:g} is allowed"
     latency = rule.latency(candidate)
     if _too_slow(candidate, rule):

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 
 def candidate(name: str, f1: float, ms: float, *, test: float = 0.5, size: int = 10) -> Candidate:
     return Candidate(
-        name, "fp32", size, {}, {"p50": ms, "p95": ms}, {"documents_per_second": 1.0}, f1, test, (0.4, 0.6)
+        name, "fp32", "0" * 64, size, {}, {"p50": ms, "p95": ms}, {"documents_per_second": 1.0}, f1, test, (0.4, 0.6)
     )
 
 
@@ -40,9 +40,26 @@ def test_the_champion_is_the_fastest_of_those_accurate_enough(rows, tolerance):
     candidates = field(rows)
     champion = select(candidates, Rule(tolerance)).champion
     best = max(c.validation_macro_f1 for c in candidates)
-    accurate = [c for c in candidates if c.validation_macro_f1 >= best - tolerance]
+    accurate = [c for c in candidates if best - c.validation_macro_f1 <= tolerance + 1e-9]
     assert champion in accurate
     assert champion.latency_ms["p50"] == min(c.latency_ms["p50"] for c in accurate)
+
+
+@given(st.integers(0, 1000), st.integers(0, 200))
+def test_a_candidate_exactly_at_the_tolerance_is_in(best, behind):
+    rows = [candidate("best", best / 1000, 50), candidate("edge", (best - behind) / 1000, 5)]
+    assert select(rows, Rule(behind / 1000)).champion.backbone == "edge"
+
+
+@pytest.mark.parametrize("rule", [Rule(float("nan")), Rule(-0.1), Rule(0.1, float("nan")), Rule(0.1, -1)])
+def test_a_rule_that_is_no_rule_is_an_error(rule: Rule):
+    with pytest.raises(StepError, match="at least 0"):
+        select([candidate("a", 0.9, 5)], rule)
+
+
+def test_a_score_that_is_no_number_is_an_error_with_a_name():
+    with pytest.raises(StepError, match="b fp32"):
+        select([candidate("a", 0.9, 5), candidate("b", float("nan"), 5)], Rule(0.1))
 
 
 @given(fields, st.floats(0, 0.2), scores, times)
@@ -94,7 +111,9 @@ def test_ties_go_to_score_then_size_then_name():
 
 
 def test_a_percentile_that_the_sample_cannot_carry_is_an_error():
-    thin = Candidate("a", "fp32", 1, {}, {"p50": 1.0, "p95": None}, {"documents_per_second": 1.0}, 1, 1, (1, 1))
+    thin = Candidate(
+        "a", "fp32", "0" * 64, 1, {}, {"p50": 1.0, "p95": None}, {"documents_per_second": 1.0}, 1, 1, (1, 1)
+    )
     with pytest.raises(StepError, match="p95"):
         select([thin], Rule(0.1, percentile="p95"))
 
@@ -122,7 +141,8 @@ def bundle(folder: Path, backbone: str) -> Path:
 def entry(backbone: str, variant: str, f1: float, ms: float) -> dict:
     score = {"macro_f1": f1, "interval": [f1 - 0.1, f1 + 0.1]}
     return {
-        "backbone": backbone, "variant": variant, "bytes": 1, "hyperparameters": {"learning_rate": 1e-4},
+        "backbone": backbone, "variant": variant, "bytes": 1,
+        "bundle_sha256": hashlib.sha256(f"{backbone}model.{variant}.onnx".encode()).hexdigest(), "hyperparameters": {"learning_rate": 1e-4},
         "latency_ms": {"p50": ms, "p95": ms}, "throughput": {"documents_per_second": 1.0},
         "scores": {"validation": score, "test": score},
     }  # fmt: skip
@@ -155,6 +175,12 @@ def test_the_champion_is_found_by_its_manifest_and_stands_alone(tmp_path: Path):
     assert decision["champion"] == {"backbone": "a", "variant": "int8"}
     assert set(decision["lost"]) == {"a fp32", "b fp32"}
     assert "a int8" in (tmp_path / "out" / "summary").read_text()
+
+
+def test_a_bundle_that_is_not_the_one_that_was_measured_is_refused(tmp_path: Path):
+    other = {**entry("a", "fp32", 0.9, 9), "bundle_sha256": "1" * 64}
+    done = run(tmp_path, [bundle(tmp_path / "first", "a")], [other])
+    assert (done.returncode, "not the one that was measured" in done.stderr) == (2, True)
 
 
 def test_a_changed_bundle_and_a_missing_one_are_refused(tmp_path: Path):
