@@ -17,6 +17,7 @@ from intermodal.spec.types import (
     Importer,
     InputArtifact,
     InputParameter,
+    KubernetesSettings,
     OutputArtifact,
     ParameterType,
     Pipeline,
@@ -48,7 +49,9 @@ def build_pipeline(spec: dict[str, Any], platform: dict[str, Any]) -> Pipeline:
         root=root,
         components=components,
         digest=sha256_text(canonical_json([spec, platform])),
+        ir="\n---\n".join(canonical_json(part) for part in (spec, platform) if part) + "\n",
         sdk_version=document.text("sdkVersion", ""),
+        workspace=extras.workspace,
         not_applied=extras.not_applied,
     )
     validate(pipeline)
@@ -141,6 +144,7 @@ def _container(node: Node, label: str, platform: Platform) -> Container:
         env=tuple((item.text("name"), str(item.value.get("value", ""))) for item in node.nodes("env")),
         resources=_resources(node.mapping("resources")),
         volumes=platform.volumes.get(label, ()),
+        kubernetes=platform.settings.get(label, KubernetesSettings()),
     )
 
 

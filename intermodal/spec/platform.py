@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from intermodal.errors import Unsupported
 from intermodal.spec.document import Node
-from intermodal.spec.types import Constant, FromInput, Source, VolumeMount
+from intermodal.spec.tasks import parameter_source
+from intermodal.spec.types import (
+    ConfigEnv,
+    ConfigRef,
+    ConfigVolume,
+    Constant,
+    KubernetesSettings,
+    Source,
+    VolumeMount,
+)
 
 _PLACEMENT = frozenset({"nodeSelector", "tolerations", "nodeAffinity", "podAffinity", "imagePullSecret"})
 """Settings that place a pod in a cluster. On one machine there is nothing to choose, so leaving them out keeps the meaning."""
 
+_KNOWN = frozenset(
+    {
+        "pvcMount", "secretAsVolume", "secretAsEnv", "configMapAsVolume", "configMapAsEnv", "fieldPathAsEnv", "podMetadata",
+        "imagePullPolicy", "emptyDirMounts", "activeDeadlineSeconds", "enabledSharedMemory",
+    }
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Platform:
-    """Per executor label: the volumes it mounts; and the settings that do not apply here."""
+    """Per executor label, what its containers get; and the settings that do not apply here."""
 
     volumes: Mapping[str, tuple[VolumeMount, ...]] = field(default_factory=dict)
+    settings: Mapping[str, KubernetesSettings] = field(default_factory=dict)
+    workspace: bool = False
     not_applied: tuple[str, ...] = ()
 
 
@@ -27,39 +45,76 @@ def read_platform(document: dict[str, Any]) -> Platform:
     if not document:
         return Platform()
     kubernetes = Node(document, "platform").mapping("platforms").mapping("kubernetes")
-    if kubernetes.value.get("pipelineConfig"):
-        raise Unsupported(
-            "platform: pipelineConfig (workspace, time to live) is not supported yet",
-            hint="mount a claim with kfp-kubernetes instead",
-        )
     volumes: dict[str, tuple[VolumeMount, ...]] = {}
+    settings: dict[str, KubernetesSettings] = {}
     ignored: list[str] = []
     for label, node in kubernetes.mapping("deploymentSpec").mapping("executors").items():
         for key in node.value:
             if key in _PLACEMENT:
                 ignored.append(f"{label}: {key} places a pod in a cluster; not applied on one machine")
-            elif key != "pvcMount":
-                raise Unsupported(f"{label}: the Kubernetes setting {key!r} is not supported yet")
+            elif key not in _KNOWN:
+                raise Unsupported(f"{label}: the Kubernetes setting {key!r} is not supported")
         volumes[label] = tuple(_volume(child) for child in node.nodes("pvcMount"))
-    return Platform(volumes, tuple(ignored))
+        settings[label] = _settings(node)
+    config = kubernetes.mapping("pipelineConfig")
+    ignored += [f"pipeline: {key} is for a cluster; not applied" for key in config.value if key != "workspace"]
+    return Platform(volumes, settings, "workspace" in config.value, tuple(ignored))
+
+
+def _settings(node: Node) -> KubernetesSettings:
+    metadata = node.mapping("podMetadata")
+    deadline = node.value.get("activeDeadlineSeconds")
+    memory = node.mapping("enabledSharedMemory")
+    return KubernetesSettings(
+        config_volumes=(*_config_volumes(node, "secret"), *_config_volumes(node, "config map")),
+        config_env=(*_config_env(node, "secret"), *_config_env(node, "config map")),
+        fields=tuple((item.text("name"), item.text("fieldPath")) for item in node.nodes("fieldPathAsEnv")),
+        labels=_pairs(metadata.mapping("labels")),
+        annotations=_pairs(metadata.mapping("annotations")),
+        empty_dirs=tuple(item.text("mountPath") for item in node.nodes("emptyDirMounts")),
+        pull_policy=node.text("imagePullPolicy", ""),
+        deadline=float(deadline) if deadline else None,
+        shared_memory=str(memory.value.get("size") or ""),
+    )
+
+
+def _pairs(node: Node) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((str(key), str(value)) for key, value in node.value.items()))
+
+
+_Kind = Literal["secret", "config map"]
+_PREFIX: Mapping[str, str] = {"secret": "secret", "config map": "configMap"}
+
+
+def _config_ref(node: Node, kind: _Kind) -> ConfigRef:
+    prefix = _PREFIX[kind]
+    name: Source
+    if f"{prefix}NameParameter" in node.value:
+        name = parameter_source(node.mapping(f"{prefix}NameParameter"))
+    else:
+        name = Constant(node.text(f"{prefix}Name"))
+    return ConfigRef(kind, name, bool(node.value.get("optional")))
+
+
+def _config_volumes(node: Node, kind: _Kind) -> Iterator[ConfigVolume]:
+    for item in node.nodes(f"{_PREFIX[kind]}AsVolume"):
+        yield ConfigVolume(_config_ref(item, kind), item.text("mountPath"))
+
+
+def _config_env(node: Node, kind: _Kind) -> Iterator[ConfigEnv]:
+    for item in node.nodes(f"{_PREFIX[kind]}AsEnv"):
+        reference = _config_ref(item, kind)
+        for pair in item.nodes("keyToEnv"):
+            yield ConfigEnv(reference, pair.text(f"{_PREFIX[kind]}Key"), pair.text("envVar"))
 
 
 def _volume(node: Node) -> VolumeMount:
-    return VolumeMount(_claim_name(node), node.text("mountPath"), node.text("subPath", ""))
-
-
-def _claim_name(node: Node) -> Source:
-    """Read a claim's name: the newer `pvcNameParameter` (an InputParameterSpec) wins over the older fields."""
-    parameter = node.mapping("pvcNameParameter")
-    if "runtimeValue" in parameter.value:
-        return Constant(parameter.mapping("runtimeValue").value.get("constant"))
-    if "componentInputParameter" in parameter.value:
-        return FromInput(parameter.text("componentInputParameter"))
-    if "constant" in node.value:
-        return Constant(node.value["constant"])
-    if "componentInputParameter" in node.value:
-        return FromInput(node.text("componentInputParameter"))
-    raise Unsupported(
-        f"{node.path}: a claim that another task creates is not supported yet",
-        hint="name the claim as a constant or a parameter",
-    )
+    """Read a claim's mount: the newer `pvcNameParameter` (an InputParameterSpec) wins over the older fields."""
+    name: Source
+    if node.mapping("pvcNameParameter").value:
+        name = parameter_source(node.mapping("pvcNameParameter"))
+    elif "constant" in node.value:
+        name = Constant(node.value["constant"])
+    else:
+        name = parameter_source(node)
+    return VolumeMount(name, node.text("mountPath"), node.text("subPath", ""))

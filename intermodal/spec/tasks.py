@@ -47,7 +47,7 @@ def _parameter_output(node: Node) -> tuple[FromTask, ...]:
 
 def _task(name: str, node: Node) -> Task:
     inputs = node.mapping("inputs")
-    parameters = {key: _parameter_source(child) for key, child in inputs.mapping("parameters").items()}
+    parameters = {key: parameter_source(child) for key, child in inputs.mapping("parameters").items()}
     artifacts = {key: _artifact_source(child) for key, child in inputs.mapping("artifacts").items()}
     trigger = node.mapping("triggerPolicy")
     caching = node.mapping("cachingOptions")
@@ -82,7 +82,8 @@ def _strategy(trigger: Node) -> TriggerStrategy:
         raise Unsupported(f"{trigger.path}: trigger strategy {written!r} is not known") from error
 
 
-def _parameter_source(node: Node) -> Source:
+def parameter_source(node: Node) -> Source:
+    """Read an InputParameterSpec. Raises Unsupported for a kind of source that is not known."""
     selector = node.text("parameterExpressionSelector", "")
     if "taskOutputParameter" in node.value:
         source = node.mapping("taskOutputParameter")

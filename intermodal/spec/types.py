@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 Value = Any
 """A JSON value: None, bool, int, float, str, list or dict. Integers stay integers at any depth."""
@@ -176,6 +176,51 @@ class VolumeMount:
 
 
 @dataclass(frozen=True)
+class ConfigRef:
+    """A secret or a config map by name. An optional one may be absent."""
+
+    kind: Literal["secret", "config map"]
+    name: Source
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class ConfigVolume:
+    """A secret or config map as a folder with a file for each key."""
+
+    config: ConfigRef
+    path: str
+
+
+@dataclass(frozen=True)
+class ConfigEnv:
+    """One key of a secret or config map as an environment variable."""
+
+    config: ConfigRef
+    key: str
+    variable: str
+
+
+@dataclass(frozen=True)
+class KubernetesSettings:
+    """What a platform spec asks for and one machine can give.
+
+    `fields` maps a variable to a pod field path (`metadata.labels['a']`); `empty_dirs` are mount paths of scratch folders;
+    `deadline` is in seconds, None for no limit.
+    """
+
+    config_volumes: tuple[ConfigVolume, ...] = ()
+    config_env: tuple[ConfigEnv, ...] = ()
+    fields: tuple[tuple[str, str], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+    empty_dirs: tuple[str, ...] = ()
+    pull_policy: str = ""
+    deadline: float | None = None
+    shared_memory: str = ""
+
+
+@dataclass(frozen=True)
 class Container:
     """A container executor. Strings may hold placeholders."""
 
@@ -185,6 +230,7 @@ class Container:
     env: tuple[tuple[str, str], ...] = ()
     resources: Resources = Resources()
     volumes: tuple[VolumeMount, ...] = ()
+    kubernetes: KubernetesSettings = KubernetesSettings()
 
 
 @dataclass(frozen=True)
@@ -220,7 +266,11 @@ class Pipeline:
     root: Component
     components: Mapping[str, Component]
     digest: str
+    ir: str = field(default="", repr=False)
+    """The document it was read from as YAML (JSON, a subset of it), platform spec included."""
     sdk_version: str = ""
+    workspace: bool = False
+    """Whether tasks share a workspace, a folder that lives as long as the run."""
     not_applied: tuple[str, ...] = ()
     """Settings of the platform spec that mean nothing on one machine (tolerations, node selectors), one line each."""
 

@@ -133,5 +133,5 @@ def test_a_claim_becomes_a_volume_and_placement_is_listed_as_not_applied(tmp_pat
 
 
 def test_other_platform_settings_are_refused_by_name():
-    with pytest.raises(Unsupported, match="secretAsEnv"):
-        build_pipeline(DOCUMENT, kubernetes(secretAsEnv=[{"secretName": "s"}]))
+    with pytest.raises(Unsupported, match="genericEphemeralVolume"):
+        build_pipeline(DOCUMENT, kubernetes(genericEphemeralVolume=[{"volumeName": "s"}]))
