@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from intermodal.errors import BadInput
 
@@ -18,6 +18,8 @@ class Settings(BaseModel):
 
     network: dict[str, Literal["none", "tracking", "bridge"]] = Field(default_factory=dict)
     """Component name -> the network it may reach. What is not named here has none."""
+    timeout: dict[str, PositiveFloat] = Field(default_factory=dict)
+    """Component name -> seconds that one attempt may take."""
 
 
 def find_project(start: Path) -> Path | None:

@@ -11,7 +11,7 @@ import pytest
 
 from intermodal.engine.database import Database
 from intermodal.engine.failure import Failure
-from intermodal.engine.runner import Options
+from intermodal.engine.options import Options
 from intermodal.engine.session import Request, Result, Session
 from intermodal.engine.states import State
 from intermodal.settings import Settings

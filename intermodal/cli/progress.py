@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from intermodal.engine.failure import Failure
-from intermodal.engine.runner import Observer
+from intermodal.engine.record import Observer
 from intermodal.engine.states import State
 
 if TYPE_CHECKING:

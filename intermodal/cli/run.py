@@ -15,7 +15,8 @@ from typing import Any
 from intermodal.cli.backends import add_backend_argument, make_backend
 from intermodal.cli.progress import progress
 from intermodal.cli.sources import Source, load_source, read_values
-from intermodal.engine.runner import Options, Runner
+from intermodal.engine.options import Options
+from intermodal.engine.runner import Runner
 from intermodal.engine.session import Request, Result, Session
 from intermodal.engine.states import State
 from intermodal.errors import BadInput, ExitCode

@@ -6,16 +6,18 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from intermodal.engine.artifacts import Artifact, Inputs, Outputs
 from intermodal.engine.backend import Backend, Image, Launch, Limits, Mount, Network
+from intermodal.engine.environment import expand_variables
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.engine.layout import StateFolder, safe_name
 from intermodal.engine.placeholders import Context, View, resolve, resolve_arguments
+from intermodal.engine.platform import Extras, Provided
 from intermodal.engine.store import BadContent, Store
 from intermodal.engine.values import check_output, decode_output, invalid
 from intermodal.spec.python_step import read_prelude
@@ -44,8 +46,10 @@ class Plan:
     env: Mapping[str, str]
     job: Mapping[str, str]
     volumes: tuple[Mount, ...] = ()
-    runtime: Path | None = None
-    """Folder with the KFP runtime of a lightweight Python component; its own installing is then left out of the command."""
+    extras: Extras = field(default_factory=Extras)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    deadline: float | None = None
+    """Seconds that an attempt may take, None for no limit."""
 
 
 class Attempt:
@@ -61,20 +65,26 @@ class Attempt:
 
     # Before
 
-    def prepare(self) -> Launch:
-        """Make the folders and return the launch. Raises AttemptFailed (disk full)."""
+    def prepare(self, provided: Provided, packages: Sequence[Path] = ()) -> Launch:
+        """Make the folders and return the launch, with what the platform spec provides.
+
+        `packages` are folders for PYTHONPATH; the installing that a lightweight component would do is then left out of its
+        command. Raises AttemptFailed (disk full).
+        """
         with _disk_errors():
             for part in ("outputs/artifacts", "outputs/parameters"):
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
         plan = self.plan
         mounts, views = self._inputs()
         context = self._context(views)
-        command, env = plan.container.command, dict(plan.env)
-        prelude = read_prelude(command) if plan.runtime else None
-        if plan.runtime and prelude:
+        command, env = plan.container.command, {**plan.env, **provided.env}
+        prelude = read_prelude(command) if packages else None
+        if prelude is not None:
             command = prelude.command
-            mounts.append(Mount(plan.runtime, self._root / "runtime"))
-            env["PYTHONPATH"] = str(self._root / "runtime")
+            targets = [self._root / "python" / str(number) for number in range(len(packages))]
+            mounts.extend(Mount(source, target) for source, target in zip(packages, targets, strict=True))
+            env["PYTHONPATH"] = ":".join(map(str, targets))
+        declared = [(name, resolve(value, context)) for name, value in plan.container.env]
         return Launch(
             run_id=plan.run,
             task=plan.path,
@@ -82,13 +92,28 @@ class Attempt:
             image=plan.image,
             command=resolve_arguments(command, context),
             args=resolve_arguments(plan.container.args, context),
-            env={**env, **{name: resolve(value, context) for name, value in plan.container.env}},
-            mounts=(*mounts, *plan.volumes),
+            env=expand_variables(env, declared),
+            mounts=(*mounts, *plan.volumes, *provided.mounts),
             attempt_dir=self.folder,
             log=self.log,
             limits=plan.limits,
             network=plan.network,
+            labels=plan.labels,
         )
+
+    def describe(self, launch: Launch) -> dict[str, Any]:
+        """Return the launch for the record: all that is needed to look at it or to do it again, and no secret's value."""
+        hidden = {name for name, _ in self.plan.extras.secret_env}
+        return {
+            "image": {"reference": launch.image.reference, "id": launch.image.id, "digest": launch.image.digest},
+            "command": list(launch.command),
+            "args": list(launch.args),
+            "env": {name: None if name in hidden else value for name, value in launch.env.items()},
+            "mounts": [[str(item.source), str(item.target), item.read_only] for item in launch.mounts],
+            "limits": vars(launch.limits),
+            "network": launch.network,
+            "labels": dict(launch.labels),
+        }
 
     def _inputs(self) -> tuple[list[Mount], dict[str, list[View]]]:
         mounts: list[Mount] = []
@@ -203,7 +228,7 @@ class Attempt:
             )
         self._check_type(name, declared, path)
         try:
-            digest = self._store.publish(path, move=True)
+            digest = self._store.publish(path, link=True)
         except BadContent as error:
             raise invalid(f"output artifact {name!r} {error}") from error
         return Artifact(name, declared.type, digest=digest, metadata=metadata)

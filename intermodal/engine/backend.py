@@ -10,14 +10,18 @@ path at which the step sees it: a fixed path inside a container, the folder itse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 
 from intermodal.engine.failure import Failure
 
+STEP_UID = 10001
+"""Uid and gid of steps in containers where the caller is root."""
+
 Network = Literal["none", "tracking", "bridge"]
+PullPolicy = Literal["missing", "always", "never"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class Launch:
     """Host file to which stdout and stderr are appended as bytes, capped by `log_cap`."""
     limits: Limits = field(default_factory=Limits)
     network: Network = "none"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """The pipeline's own labels, for whoever looks at the containers."""
     log_cap: int = 64 * 1024 * 1024
 
 
@@ -114,14 +120,26 @@ class Backend(Protocol):
     def prepare(self, state_dir: Path) -> None:
         """Check, once per run and before anything starts, that attempts can run here. Raises EnvironmentProblem."""
 
-    def resolve_image(self, reference: str) -> Image:
+    def resolve_image(self, reference: str, pull: PullPolicy = "missing") -> Image:
         """Find the image and its content identity. Raises EnvironmentProblem naming the image."""
+
+    def query(self, image: Image, command: Sequence[str]) -> str:
+        """Run a short command in the image, without mounts or a network, and return what it printed.
+
+        Raises EnvironmentProblem if it cannot run or exits with another code than 0.
+        """
 
     def step_root(self, attempt_dir: Path) -> PurePosixPath:
         """Where the step sees its attempt folder."""
 
     def start(self, launch: Launch) -> str:
         """Start detached and return a handle that outlives this process. Raises AttemptFailed."""
+
+    def adopt(self, launch: Launch) -> str | None:
+        """Return the handle of this very attempt if an earlier process started it, else None. It may have ended since.
+
+        One that was made but never started is removed.
+        """
 
     def wait(self, handle: str, launch: Launch, on_line: Callable[[bytes], None] | None = None) -> Exit:
         """Block until the attempt ends; write its log; call `on_line` with each output line as it comes.

@@ -21,23 +21,24 @@ from intermodal.engine.failure import Failure
 from intermodal.engine.store import hash_file
 from intermodal.errors import EnvironmentProblem
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = """
 CREATE TABLE runs (
   id TEXT PRIMARY KEY, pipeline TEXT NOT NULL, pipeline_digest TEXT NOT NULL, backend TEXT NOT NULL,
   arguments TEXT NOT NULL, configuration TEXT NOT NULL, configuration_digest TEXT NOT NULL,
-  state TEXT NOT NULL, started REAL NOT NULL, ended REAL, outputs TEXT
+  state TEXT NOT NULL, started REAL NOT NULL, ended REAL, outputs TEXT, request TEXT
 ) STRICT;
 CREATE TABLE tasks (
   run TEXT NOT NULL REFERENCES runs(id), path TEXT NOT NULL, component TEXT NOT NULL, state TEXT NOT NULL,
   fingerprint TEXT, inputs TEXT, outputs TEXT, cached_from TEXT,
-  failure_class TEXT, failure TEXT, exit_code INTEGER, started REAL, ended REAL,
+  failure_class TEXT, failure TEXT, exit_code INTEGER, started REAL, ended REAL, parts TEXT,
   PRIMARY KEY (run, path)
 ) STRICT;
 CREATE TABLE attempts (
   run TEXT NOT NULL, path TEXT NOT NULL, number INTEGER NOT NULL, handle TEXT, image TEXT NOT NULL, log TEXT NOT NULL,
   started REAL NOT NULL, ended REAL, exit_code INTEGER, failure_class TEXT, failure TEXT,
+  launch TEXT,
   PRIMARY KEY (run, path, number)
 ) STRICT;
 CREATE TABLE cache (
@@ -49,6 +50,19 @@ CREATE TABLE hashes (
   PRIMARY KEY (device, inode)
 ) STRICT;
 """
+
+
+_MIGRATIONS = {
+    1: (
+        "ALTER TABLE runs ADD COLUMN request TEXT",
+        "ALTER TABLE tasks ADD COLUMN parts TEXT",
+        "ALTER TABLE attempts ADD COLUMN launch TEXT",
+    ),
+}
+"""Schema version -> the statements that make the next version of it."""
+
+AttemptKey = tuple[str, str, int]
+"""Run, path of the task, number of the attempt."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +97,11 @@ class Database:
                 for statement in _SCHEMA.split(";\n"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            elif version in _MIGRATIONS:
+                for step in range(version, SCHEMA_VERSION):
+                    for statement in _MIGRATIONS[step]:
+                        connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             elif version != SCHEMA_VERSION:
                 raise EnvironmentProblem(
                     f"{path}: was made by another version (schema {version}, this one reads {SCHEMA_VERSION})",
@@ -91,15 +110,22 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, and alone among writers."""
+        """All or nothing, and alone among writers. Raises EnvironmentProblem where the disk refuses the write."""
         with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._connection
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    if self._connection.in_transaction:
+                        self._connection.execute("ROLLBACK")
+                    raise
+            except sqlite3.OperationalError as error:
+                raise EnvironmentProblem(
+                    f"the run database cannot be written: {error}",
+                    hint="make room on the disk, then `intermodal resume`" if "full" in str(error) else None,
+                ) from error
 
     def query(self, sql: str, values: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
         with self._lock:
@@ -116,13 +142,24 @@ class Database:
     # Runs
 
     def add_run(
-        self, run: str, pipeline: str, digest: str, backend: str, arguments: str, configuration: tuple[str, str]
+        self,
+        run: str,
+        pipeline: str,
+        digest: str,
+        backend: str,
+        arguments: str,
+        configuration: tuple[str, str],
+        request: str,
     ) -> None:
+        """`request` is everything that `resume` needs beside the pipeline, as JSON."""
         self._write(
-            "INSERT INTO runs (id, pipeline, pipeline_digest, backend, arguments, configuration, configuration_digest, state,"
-            " started) VALUES (?,?,?,?,?,?,?,'RUNNING',?)",
-            (run, pipeline, digest, backend, arguments, *configuration, time.time()),
+            "INSERT INTO runs (id, pipeline, pipeline_digest, backend, arguments, configuration, configuration_digest, request,"
+            " state, started) VALUES (?,?,?,?,?,?,?,?,'RUNNING',?)",
+            (run, pipeline, digest, backend, arguments, *configuration, request, time.time()),
         )
+
+    def reopen_run(self, run: str) -> None:
+        self._write("UPDATE runs SET state='RUNNING', ended=NULL WHERE id=?", (run,))
 
     def end_run(self, run: str, state: str, outputs: Outputs) -> None:
         self._write(
@@ -134,37 +171,46 @@ class Database:
 
     def put_task(self, run: str, path: str, component: str, values: Mapping[str, Any]) -> None:
         """Insert or update the task; `values` are columns of the table."""
-        names = list(values)
-        columns = "".join(f", {name}" for name in names)
-        updates = ", ".join(f"{name}=excluded.{name}" for name in names)
-        self._write(
-            f"INSERT INTO tasks (run, path, component{columns}) VALUES (?,?,?{',?' * len(names)})"
-            f" ON CONFLICT (run, path) DO UPDATE SET {updates}",
-            (run, path, component, *values.values()),
-        )
+        with self.transaction() as connection:
+            _put_task(connection, run, path, component, values)
 
-    def start_attempt(self, run: str, path: str, number: int, image: str, log: Path) -> None:
-        self._write(
-            "INSERT INTO attempts (run, path, number, image, log, started) VALUES (?,?,?,?,?,?)",
-            (run, path, number, image, str(log), time.time()),
-        )
+    def start_attempt(
+        self, key: AttemptKey, component: str, values: Mapping[str, Any], image: str, log: str, launch: str
+    ) -> None:
+        """Record that an attempt is about to start and, with `values`, that its task runs."""
+        with self.transaction() as connection:
+            _put_task(connection, key[0], key[1], component, values)
+            connection.execute(
+                "INSERT INTO attempts (run, path, number, image, log, launch, started) VALUES (?,?,?,?,?,?,?)",
+                (*key, image, log, launch, time.time()),
+            )
 
     def set_handle(self, run: str, path: str, number: int, handle: str) -> None:
         self._write("UPDATE attempts SET handle=? WHERE run=? AND path=? AND number=?", (handle, run, path, number))
 
     def end_attempt(self, run: str, path: str, number: int, exit_code: int | None, failure: Failure | None) -> None:
+        kind, message = (failure.kind.value, failure.message) if failure else (None, None)
         self._write(
             "UPDATE attempts SET ended=?, exit_code=?, failure_class=?, failure=? WHERE run=? AND path=? AND number=?",
-            (
-                time.time(),
-                exit_code,
-                failure.kind.value if failure else None,
-                failure.message if failure else None,
-                run,
-                path,
-                number,
-            ),
+            (time.time(), exit_code, kind, message, run, path, number),
         )
+
+    def commit_success(
+        self, key: AttemptKey, component: str, values: Mapping[str, Any], entry: tuple[str, Outputs, float]
+    ) -> None:
+        """Record at once that an attempt succeeded, what its task gave, and the cache entry (fingerprint, outputs, seconds)."""
+        fingerprint, outputs, seconds = entry
+        now = time.time()
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE attempts SET ended=?, exit_code=0 WHERE run=? AND path=? AND number=?", (now, *key)
+            )
+            _put_task(connection, key[0], key[1], component, values)
+            connection.execute(
+                "INSERT INTO cache VALUES (?,?,?,?,?,?,?) ON CONFLICT (fingerprint) DO UPDATE SET outputs=excluded.outputs,"
+                " run=excluded.run, path=excluded.path, seconds=excluded.seconds, created=excluded.created",
+                (fingerprint, component, _dump(outputs.as_json()), key[0], key[1], seconds, now),
+            )
 
     # Cache
 
@@ -174,15 +220,6 @@ class Database:
             return None
         row = rows[0]
         return CacheEntry(Outputs.from_json(json.loads(row["outputs"])), row["run"], row["path"], row["seconds"])
-
-    def put_cache(
-        self, fingerprint: str, component: str, outputs: Outputs, run: str, path: str, seconds: float
-    ) -> None:
-        self._write(
-            "INSERT INTO cache VALUES (?,?,?,?,?,?,?) ON CONFLICT (fingerprint) DO UPDATE SET"
-            " outputs=excluded.outputs, run=excluded.run, path=excluded.path, seconds=excluded.seconds, created=excluded.created",
-            (fingerprint, component, _dump(outputs.as_json()), run, path, seconds, time.time()),
-        )
 
     # Hashes
 
@@ -201,6 +238,17 @@ class Database:
                 "INSERT OR REPLACE INTO hashes VALUES (?,?,?,?,?)", (*key, status.st_size, status.st_mtime_ns, digest)
             )
         return digest
+
+
+def _put_task(connection: sqlite3.Connection, run: str, path: str, component: str, values: Mapping[str, Any]) -> None:
+    names = list(values)
+    columns = "".join(f", {name}" for name in names)
+    updates = ", ".join(f"{name}=excluded.{name}" for name in names)
+    connection.execute(
+        f"INSERT INTO tasks (run, path, component{columns}) VALUES (?,?,?{',?' * len(names)})"
+        f" ON CONFLICT (run, path) DO UPDATE SET {updates}",
+        (run, path, component, *values.values()),
+    )
 
 
 def _dump(value: Any) -> str:

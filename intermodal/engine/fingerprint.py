@@ -6,7 +6,8 @@ image changed under an old tag is a miss, and an upstream step that wrote the sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from intermodal.engine.artifacts import Artifact, Inputs
@@ -17,22 +18,42 @@ from intermodal.spec.types import Component, Container
 SCHEMA = 1
 
 
-def fingerprint(
-    component: Component, container: Container, inputs: Inputs, image_digest: str, job: dict[str, str]
-) -> str:
-    """Return the sha256 (hex) of `parts`."""
-    return sha256_text(canonical_json(parts(component, container, inputs, image_digest, job)))
+@dataclass(frozen=True)
+class Identity:
+    """A task's fingerprint and the parts it was made of, which `why` and `diff` read."""
+
+    fingerprint: str
+    parts: tuple[tuple[str, Any], ...]
 
 
-def custom_fingerprint(component: Component, key: str) -> str:
+def identify(
+    component: Component,
+    container: Container,
+    inputs: Inputs,
+    image_digest: str,
+    job: Mapping[str, str],
+    secrets: Sequence[Any] = (),
+) -> Identity:
+    """Return the sha256 (hex) of `parts`, and them."""
+    found = parts(component, container, inputs, image_digest, job, secrets)
+    return Identity(sha256_text(canonical_json(found)), tuple(found))
+
+
+def identify_by_key(component: Component, key: str) -> Identity:
     """Return the identity for a cache key that the pipeline's author chose; everything else is ignored, as in KFP."""
-    return sha256_text(canonical_json(["custom", SCHEMA, component.name, key]))
+    found = ("custom", SCHEMA), ("component", component.name), ("key", key)
+    return Identity(sha256_text(canonical_json(["custom", SCHEMA, component.name, key])), found)
 
 
 def parts(
-    component: Component, container: Container, inputs: Inputs, image_digest: str, job: dict[str, str]
+    component: Component,
+    container: Container,
+    inputs: Inputs,
+    image_digest: str,
+    job: Mapping[str, str],
+    secrets: Sequence[Any] = (),
 ) -> list[tuple[str, Any]]:
-    """Return the parts of the identity, named, in order."""
+    """Return the parts of the identity, named, in order. `secrets` are names and versions, never values."""
     context = _symbolic(component, inputs, job)
     return [
         ("schema", SCHEMA),
@@ -44,7 +65,8 @@ def parts(
         ("artifacts", {name: [item.identity() for item in items] for name, items in inputs.artifacts.items()}),
         ("env", [[name, *resolve_arguments([value], context)] for name, value in container.env]),
         ("volumes", [[volume.path, volume.sub_path] for volume in container.volumes]),
-        ("secrets", []),
+        ("fields", [list(pair) for pair in (*container.kubernetes.labels, *container.kubernetes.annotations)]),
+        ("secrets", list(secrets)),
     ]
 
 
@@ -58,7 +80,7 @@ def _interface(component: Component) -> dict[str, Any]:
     }
 
 
-def _symbolic(component: Component, inputs: Inputs, job: dict[str, str]) -> Context:
+def _symbolic(component: Component, inputs: Inputs, job: Mapping[str, str]) -> Context:
     """Return a context whose paths are content hashes (inputs) or names (outputs)."""
     return Context(
         parameters=inputs.parameters,

@@ -15,7 +15,7 @@ from typing import Protocol
 from intermodal.conditions import evaluate
 from intermodal.engine.artifacts import Artifact, Inputs, Outputs
 from intermodal.engine.failure import Failure, FailureClass
-from intermodal.engine.resolve import MISSING, Scope, bind, loop_items, raw_inputs
+from intermodal.engine.resolve import MISSING, Scope, bind, loop_items, outer_scope, raw_inputs
 from intermodal.engine.states import State
 from intermodal.errors import BadInput
 from intermodal.spec.types import Component, Dag, FromTask, Pipeline, Task, TriggerStrategy, Value
@@ -29,6 +29,8 @@ class Work:
     component: Component
     inputs: Inputs
     node: Node | None
+    scope: Scope
+    """What the task's own references reach: the platform spec's settings refer to it too."""
     state: State = State.PENDING
     outputs: Outputs = field(default_factory=Outputs)
     failure: Failure | None = None
@@ -75,9 +77,19 @@ class Listener(Protocol):
 class Graph:
     """The state of one run. Raises BadInput from the constructor if the pipeline's own inputs are wrong."""
 
-    def __init__(self, pipeline: Pipeline, inputs: Inputs, job: Mapping[str, str], listener: Listener) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        inputs: Inputs,
+        job: Mapping[str, str],
+        listener: Listener,
+        success_word: str = "COMPLETE",
+    ) -> None:
+        """`job` maps placeholders such as `pipeline_job_name` to text; `success_word` is what a final status calls success."""
         self.pipeline = pipeline
-        self.root = Work("", pipeline.root, bind(pipeline.root, inputs, f"pipeline {pipeline.name}", inner=False), None)
+        bound = bind(pipeline.root, inputs, f"pipeline {pipeline.name}", inner=False)
+        self.root = Work("", pipeline.root, bound, None, outer_scope(job))
+        self._success_word = success_word
         self._job = job
         self._listener = listener
         self._cancelled = False
@@ -153,15 +165,16 @@ class Graph:
 
     def _works(self, node: Node) -> list[Work] | None:
         """Return the instances that the task stands for, None if its condition is false. Raises BadInput."""
-        inputs = raw_inputs(node.task, self._scope(node.parent))
+        scope = self._scope(node.parent)
+        inputs = raw_inputs(node.task, scope)
         if node.task.condition and not evaluate(node.task.condition, inputs.parameters, node.path):
             return None
         if node.task.iterator is None:
-            return [Work(node.path, node.component, bind(node.component, inputs, node.path), node)]
+            return [Work(node.path, node.component, bind(node.component, inputs, node.path), node, scope)]
         works = []
         for index, item in enumerate(loop_items(node.task, inputs, node.path)):
             path = f"{node.path}/{index}"
-            works.append(Work(path, node.component, bind(node.component, item, path), node))
+            works.append(Work(path, node.component, bind(node.component, item, path), node, scope))
         return works
 
     def _launch(self, node: Node, works: list[Work]) -> None:
@@ -269,10 +282,10 @@ class Graph:
         return None
 
     def _status(self, node: Node) -> Value:
-        """Return PipelineTaskFinalStatus; the states are spelled as the open-source KFP backend spells them."""
+        """Return PipelineTaskFinalStatus; by default the states are spelled as the open-source KFP backend spells them."""
         failed = node.state in (State.FAILED, State.CANCELLED)
         return {
-            "state": "FAILED" if failed else "COMPLETE",
+            "state": "FAILED" if failed else self._success_word,
             "pipelineJobResourceName": self._job.get("pipeline_job_resource_name", ""),
             "pipelineTaskName": node.task.name,
             "error": {"message": node.failure.message} if node.failure else {},

@@ -56,7 +56,7 @@ def run_import(importer: Importer, uri: str, metadata: dict[str, Value], store: 
     try:
         with tempfile.TemporaryDirectory(prefix="intermodal-import-") as folder:
             path = _fetch(uri, Path(folder))
-            digest = store.publish(path, move=False, file_hash=database.file_hash)
+            digest = store.publish(path, file_hash=database.file_hash)
     except BadContent as error:
         raise _failed(uri, str(error)) from error
     except OSError as error:

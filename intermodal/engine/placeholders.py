@@ -95,6 +95,12 @@ def references(template: str) -> bool:
     return _PLACEHOLDER.search(template) is not None
 
 
+def parameter_names(template: str) -> set[str]:
+    """Return the input parameters that the template's placeholders name."""
+    matches = [_PARAMETER.fullmatch(found["expression"]) for found in _PLACEHOLDER.finditer(template)]
+    return {match["name"] for match in matches if match}
+
+
 def resolve(template: str, context: Context) -> str:
     """Return `template` with every known placeholder replaced by its text; anything else in it stays as it is."""
     return _PLACEHOLDER.sub(lambda match: text(_lookup(match.group("expression"), context, match.group(0))), template)

@@ -59,6 +59,15 @@ class Scope:
         raise BadInput("an artifact input refers to neither an input nor a task")
 
 
+def outer_scope(job: Mapping[str, str]) -> Scope:
+    """Return what a pipeline itself can refer to: nothing but its job's names."""
+
+    def nothing(*_: str) -> Value:
+        raise AssertionError("a pipeline has no sibling tasks")
+
+    return Scope(Inputs(), nothing, nothing, nothing, job)
+
+
 def raw_inputs(task: Task, scope: Scope) -> Inputs:
     """Return the task's inputs before types and defaults; absent ones are left out. Raises BadInput."""
     parameters: dict[str, Value] = {}

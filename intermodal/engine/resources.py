@@ -122,6 +122,16 @@ class Ledger:
                 hint="lower the request in the pipeline, or the argument that sets it",
             )
 
+    @property
+    def full(self) -> bool:
+        """Whether no attempt at all may start now."""
+        return self.slots < 1
+
+    def seize(self, demand: Demand) -> None:
+        """Reserve for what runs already, room or not."""
+        self.slots -= 1
+        self.free = self.free - demand
+
     def take(self, demand: Demand) -> bool:
         """Reserve `demand` if there is room now."""
         if self.slots < 1 or not demand.fits(self.free):

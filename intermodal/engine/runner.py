@@ -1,6 +1,6 @@
 """Runs a pipeline: starts what may start, waits for events, records everything. One thread decides; attempts have theirs.
 
-Event-driven: the loop sleeps in `queue.get` until an attempt ends, a retry is due, or a signal asks to stop.
+Event-driven: the loop sleeps in `queue.get` until an attempt ends, a retry is due, the run's time is over, or a signal asks to stop.
 """
 
 from __future__ import annotations
@@ -9,75 +9,44 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from intermodal.engine.artifacts import Inputs, Outputs
-from intermodal.engine.attempt import Attempt, Plan
-from intermodal.engine.backend import Backend, Image, Mount
+from intermodal.engine.backend import Backend
+from intermodal.engine.claims import is_claim_operation, operate_claim
 from intermodal.engine.database import Database
+from intermodal.engine.execution import Executor
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
-from intermodal.engine.fingerprint import custom_fingerprint, fingerprint
+from intermodal.engine.faults import Faults
 from intermodal.engine.graph import Graph, Node, Work
 from intermodal.engine.importer import resolve_importer, run_import
+from intermodal.engine.job import Ended, Job, inputs_json
 from intermodal.engine.layout import StateFolder
-from intermodal.engine.placeholders import Context, resolve
-from intermodal.engine.resolve import Scope
-from intermodal.engine.resources import Demand, Ledger, demand_of, thread_environment
+from intermodal.engine.options import Options
+from intermodal.engine.planner import Planner
+from intermodal.engine.record import Record
+from intermodal.engine.resources import Ledger
+from intermodal.engine.resume import Past
 from intermodal.engine.states import State
 from intermodal.engine.store import Store
-from intermodal.errors import BadInput, EnvironmentProblem, IntermodalError, Unsupported
-from intermodal.settings import Settings
-from intermodal.spec.document import canonical_json
-from intermodal.spec.python_step import read_prelude
+from intermodal.errors import EnvironmentProblem, IntermodalError
 from intermodal.spec.types import Container, Importer, Pipeline
 
 
-class Observer(Protocol):
-    """Told what happens in a run; called from the scheduler's thread, `line` from the attempts' threads."""
-
-    def task(self, path: str, state: State, seconds: float, failure: Failure | None, note: str) -> None: ...
-
-    def line(self, path: str, line: bytes) -> None: ...
-
-
 @dataclass(frozen=True)
-class Options:
-    """How to run, beside what to run."""
+class Services:
+    """What a runner works with."""
 
-    cache: bool = True
-    fail_fast: bool = False
-    slots: int = 16
-    """Attempts at once at most."""
-    grace: float = 5.0
-    """Seconds between SIGTERM and SIGKILL."""
-
-
-Runtimes = Callable[[str], Path]
-"""Returns the folder of the KFP runtime of a version, fetched if absent. Raises EnvironmentProblem."""
-
-
-@dataclass
-class _Job:
-    """A leaf on its way: from ready to its last attempt."""
-
-    work: Work
-    container: Container
-    image: Image
-    demand: Demand
-    plan: Plan
-    fingerprint: str
-    started: float = field(default_factory=time.time)
-    first_attempt: float = field(default_factory=time.monotonic)
-
-
-@dataclass(frozen=True)
-class _Ended:
-    job: _Job
-    outputs: Outputs | None
-    failure: Failure | None
+    backend: Backend
+    state: StateFolder
+    store: Store
+    database: Database
+    record: Record
+    planner: Planner
+    executor: Executor
+    ledger: Ledger
+    faults: Faults
 
 
 @dataclass(frozen=True)
@@ -87,76 +56,43 @@ class _Imported:
     failure: Failure | None
 
 
+@dataclass(frozen=True)
 class _Stop:
-    """Event: stop the run; the second one means at once."""
+    """Event: stop the run; the second one of the user means at once. `failure` is why, if it was not the user."""
+
+    failure: Failure | None = None
 
 
-_Event = _Ended | _Imported | _Job | _Stop
+_Event = Ended | _Imported | Job | _Stop
 
 
 class Runner:
-    """Runs one pipeline once. `run` blocks; `stop` may be called from a signal handler."""
+    """Runs one pipeline once, or goes on with it. `run` blocks; `stop` may be called from a signal handler."""
 
     def __init__(
-        self,
-        pipeline: Pipeline,
-        inputs: Inputs,
-        *,
-        run_id: str,
-        job: Mapping[str, str],
-        backend: Backend,
-        state: StateFolder,
-        store: Store,
-        database: Database,
-        settings: Settings,
-        ledger: Ledger,
-        options: Options,
-        observer: Observer,
-        runtimes: Runtimes,
+        self, pipeline: Pipeline, inputs: Inputs, run_id: str, services: Services, options: Options, past: Past
     ) -> None:
+        """`past` is what earlier runners of the run did. Raises BadInput if the pipeline's inputs are wrong."""
         self.run_id = run_id
-        self._pipeline = pipeline
-        self._job_names = dict(job)
-        self._backend = backend
-        self._state = state
-        self._store = store
-        self._database = database
-        self._settings = settings
-        self._ledger = ledger
+        self._services = services
+        self._record = services.record
+        self._planner = services.planner
+        self._ledger = services.ledger
         self._options = options
-        self._observer = observer
-        self._runtimes = runtimes
+        self._past = past
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._ready: deque[Work] = deque()
-        self._waiting: deque[_Job] = deque()
-        self._active: dict[str, str] = {}
-        """Task path -> handle of its live attempt."""
-        self._lock = threading.Lock()
+        self._waiting: deque[Job] = deque()
         self._threads: set[threading.Thread] = set()
-        self._timers: dict[str, tuple[threading.Timer, _Job]] = {}
-        self._stopping = False
-        self._images: dict[str, Image] = {}
-        self._started: dict[str, float] = {}
-        self._graph = Graph(pipeline, inputs, job, self)
-
-    # Before
-
-    def resolve_images(self) -> None:
-        """Find every image that the pipeline names, so that a missing one is known before anything starts."""
-        for component in self._pipeline.components.values():
-            container = component.implementation
-            if isinstance(container, Container) and "{{" not in container.image:
-                self._image(container.image)
-
-    def _image(self, reference: str) -> Image:
-        if reference not in self._images:
-            self._images[reference] = self._backend.resolve_image(reference)
-        return self._images[reference]
+        self._timers: dict[str, tuple[threading.Timer, Job]] = {}
+        self._stopping: _Stop | None = None
+        self._graph = Graph(pipeline, inputs, self._planner.names, self, options.success_word)
 
     # The loop
 
     def run(self) -> tuple[State, Outputs]:
         """Run to the end and return the pipeline's state and outputs. Never leaves an attempt of its own running."""
+        timer = self._start_clock()
         try:
             self._graph.start()
             self._pump()
@@ -164,6 +100,8 @@ class Runner:
                 self._handle(self._events.get())
                 self._pump()
         finally:
+            if timer is not None:
+                timer.cancel()
             self._end_all()
         root = self._graph.root
         return root.state, root.outputs
@@ -172,11 +110,21 @@ class Runner:
         """Ask the run to stop; safe in a signal handler."""
         self._events.put(_Stop())
 
+    def _start_clock(self) -> threading.Timer | None:
+        limit = self._options.timeout
+        if limit is None:
+            return None
+        failure = Failure(FailureClass.TIMEOUT, f"the run took longer than {limit:g} s and was stopped")
+        timer = threading.Timer(limit, self._events.put, (_Stop(failure),))
+        timer.daemon = True
+        timer.start()
+        return timer
+
     def _handle(self, event: _Event) -> None:
         if isinstance(event, _Stop):
-            self._on_stop()
-        elif isinstance(event, _Job):
-            self._timers.pop(event.work.path, None)
+            self._on_stop(event)
+        elif isinstance(event, Job):
+            self._timers.pop(event.path, None)
             self._waiting.append(event)
         elif isinstance(event, _Imported):
             state = State.SUCCEEDED if event.outputs is not None else State.FAILED
@@ -189,8 +137,11 @@ class Runner:
         while self._ready:
             self._prepare(self._ready.popleft())
         for job in list(self._waiting):
+            if self._ledger.full:
+                break
             if self._ledger.take(job.demand):
                 self._waiting.remove(job)
+                job.next_attempt()
                 self._start(job)
 
     # Graph listener
@@ -201,145 +152,87 @@ class Runner:
     def changed(self, node: Node) -> None:
         """Record a task that is not one leaf: a skipped or cancelled one, a loop, a nested pipeline."""
         if node.state is State.RUNNING:
-            self._started.setdefault(node.path, time.time())
+            self._record.begin(node.path)
             return
         single = len(node.iterations) == 1 and node.iterations[0].path == node.path
         if not (single and isinstance(node.component.implementation, Container | Importer)):
-            self._record(node.path, node.component.name, node.state, node.outputs, node.failure)
-
-    def _record(
-        self,
-        path: str,
-        component: str,
-        state: State,
-        outputs: Outputs,
-        failure: Failure | None,
-        note: str = "",
-        **more: object,
-    ) -> None:
-        now = time.time()
-        started = self._started.get(path, now)
-        values = {
-            "state": state.value,
-            "outputs": canonical_json(outputs.as_json()),
-            "started": started,
-            "ended": now,
-            "failure_class": failure.kind.value if failure else None,
-            "failure": failure.message if failure else None,
-            "exit_code": failure.exit_code if failure else None,
-        }
-        self._database.put_task(self.run_id, path, component, {**values, **more})
-        self._observer.task(path, state, now - started, failure, note)
+            self._record.group(node.path, node.component.name, node.state, node.outputs, node.failure)
 
     # A leaf
 
     def _prepare(self, work: Work) -> None:
-        """Decide a leaf's image, identity and demand; finish it at once if it is cached or cannot run."""
-        self._started.setdefault(work.path, time.time())
-        if self._stopping:
+        """Decide a leaf's image, identity and demand; finish it at once if it is done already or cannot run."""
+        self._record.begin(work.path)
+        done = self._past.green.get(work.path)
+        if done is not None and self._is_whole(done.outputs):
+            self._record.announce(work.path, done.state, done.seconds, note="done before")
+            self._graph.finish(work, done.state, done.outputs, None)
+            return
+        if self._stopping is not None:
             self._finish(work, State.CANCELLED)
             return
         try:
             if isinstance(work.component.implementation, Importer):
                 self._import(work, work.component.implementation)
-                return
-            job = self._job(work)
+            elif is_claim_operation(work):
+                outputs = operate_claim(work, self._services.state, self.run_id)
+                self._finish(work, State.SUCCEEDED, outputs)
+            else:
+                self._admit(self._planner.job(work))
         except IntermodalError as error:
             kind = FailureClass.IMAGE if isinstance(error, EnvironmentProblem) else FailureClass.USER_CODE
             self._finish(work, State.FAILED, failure=Failure(kind, error.message))
+
+    def _admit(self, job: Job) -> None:
+        """Adopt the leaf's living attempt, take its outputs from the cache, or let it wait for its turn."""
+        live = self._past.live.get(job.path)
+        if live is not None:
+            job.adopt(live)
+            self._ledger.seize(job.demand)
+            self._start(job)
             return
+        before = self._past.attempts.get(job.path, 0)
+        job.restart_after(before)
         if not self._from_cache(job):
             self._waiting.append(job)
 
-    def _job(self, work: Work) -> _Job:
-        container = work.component.implementation
-        assert isinstance(container, Container)
-        names = {
-            **self._job_names,
-            "pipeline_task_name": work.task.name,
-            "pipeline_task_uuid": f"{self.run_id}/{work.path}",
-        }
-        context = Context(parameters=work.inputs.parameters, channels=work.inputs.channels, job=names)
-        image = self._image(resolve(container.image, context))
-        demand, limits = demand_of(container.resources, context, work.path)
-        self._ledger.check(demand, work.path)
-        identity = fingerprint(work.component, container, work.inputs, image.digest, names)
-        if work.task.cache_key:
-            identity = custom_fingerprint(work.component, resolve(work.task.cache_key, context))
-        plan = Plan(
-            run=self.run_id,
-            path=work.path,
-            number=0,
-            component=work.component,
-            container=container,
-            inputs=work.inputs,
-            image=image,
-            limits=limits,
-            network=self._settings.network.get(work.component.name.removeprefix("comp-"), "none"),
-            env=thread_environment(demand.cpus),
-            job=names,
-            volumes=self._volumes(work, container),
-            runtime=self._runtime(work, container),
-        )
-        return _Job(work, container, image, demand, plan, identity)
-
-    def _runtime(self, work: Work, container: Container) -> Path | None:
-        """Return the KFP runtime that the step needs, None if it is no lightweight Python component."""
-        prelude = read_prelude(container.command)
-        if prelude is None:
-            return None
-        if prelude.packages:
-            raise Unsupported(f"{work.path}: packages_to_install ({', '.join(prelude.packages)}) is not supported yet")
-        return self._runtimes(prelude.kfp_version)
-
-    def _volumes(self, work: Work, container: Container) -> tuple[Mount, ...]:
-        scope = Scope(work.inputs, lambda *_: None, lambda *_: None, lambda _: None, self._job_names)
-        mounts = []
-        for volume in container.volumes:
-            claim = scope.parameter(volume.name)
-            if not isinstance(claim, str) or not claim:
-                raise BadInput(f"{work.path}: the claim mounted at {volume.path} has no name")
-            mounts.append(
-                Mount(self._state.volume(claim, volume.sub_path), PurePosixPath(volume.path), read_only=False)
-            )
-        return tuple(mounts)
-
-    def _from_cache(self, job: _Job) -> bool:
+    def _from_cache(self, job: Job) -> bool:
         """Finish the job from the cache if it can be; a damaged entry is a miss."""
-        if not (self._options.cache and job.work.task.cache):
+        task = job.work.task
+        if not (task.cache and self._planner.cacheable and self._options.caches(task.name, job.path)):
             return False
-        entry = self._database.cached(job.fingerprint)
+        entry = self._services.database.cached(job.identity.fingerprint)
         if entry is None:
             return False
-        digests = [item.digest for items in entry.outputs.artifacts.values() for item in items if item.digest]
-        if not all(self._store.has(digest) for digest in digests):
-            self._observer.line(
-                job.work.path, b"cache: the entry's artifacts are not in the store any more; running again"
-            )
+        if not self._is_whole(entry.outputs):
+            warning = b"cache: the entry's artifacts are not in the store any more; running again"
+            self._record.observer.line(job.path, warning)
             return False
         self._finish(job.work, State.CACHED, entry.outputs, job=job, cached_from=f"{entry.run}/{entry.path}")
         return True
 
+    def _is_whole(self, outputs: Outputs) -> bool:
+        digests = [item.digest for items in outputs.artifacts.values() for item in items if item.digest]
+        return all(self._services.store.has(digest) for digest in digests)
+
     def _import(self, work: Work, importer: Importer) -> None:
         """Fetch on a thread of its own: a download must not hold up the others."""
-        uri, metadata = resolve_importer(importer, work.inputs, self._job_names, work.path)
-        self._observer.task(work.path, State.RUNNING, 0.0, None, uri)
+        uri, metadata = resolve_importer(importer, work.inputs, self._planner.names, work.path)
+        self._record.announce(work.path, State.RUNNING, 0.0, note=uri)
+        services = self._services
 
         def fetch() -> None:
             outputs, failure = None, None
             try:
-                artifact = run_import(importer, uri, metadata, self._store, self._database)
+                artifact = run_import(importer, uri, metadata, services.store, services.database)
                 outputs = Outputs(artifacts=dict.fromkeys(work.component.output_artifacts, (artifact,)))
             except AttemptFailed as error:
                 failure = error.failure
             except BaseException as error:  # noqa: BLE001 - a library of a scheme may raise anything; the run must hear of it
                 failure = Failure(FailureClass.USER_CODE, f"{uri} cannot be imported: {error!r}")
-            self._threads.discard(threading.current_thread())
             self._events.put(_Imported(work, outputs, failure))
 
-        thread = threading.Thread(target=fetch, name=f"import {work.path}", daemon=True)
-        self._threads.add(thread)
-        thread.start()
+        self._spawn(fetch, f"import {work.path}")
 
     def _finish(
         self,
@@ -347,127 +240,87 @@ class Runner:
         state: State,
         outputs: Outputs | None = None,
         failure: Failure | None = None,
-        job: _Job | None = None,
+        job: Job | None = None,
         cached_from: str | None = None,
     ) -> None:
         """Record a leaf's end and tell the graph."""
         given = outputs or Outputs()
-        inputs = {
-            "parameters": dict(work.inputs.parameters),
-            "artifacts": {name: [item.as_json() for item in items] for name, items in work.inputs.artifacts.items()},
-        }
-        self._record(
-            work.path,
-            work.component.name,
-            state,
-            given,
-            failure,
-            note="cached" if cached_from else "",
-            inputs=canonical_json(inputs),
-            fingerprint=job.fingerprint if job else None,
-            cached_from=cached_from,
+        name = work.component.name
+        self._record.leaf(
+            job, work.path, name, state, given, failure, inputs=inputs_json(work), cached_from=cached_from
         )
+        self._conclude(work, state, given, failure)
+
+    def _conclude(self, work: Work, state: State, outputs: Outputs, failure: Failure | None) -> None:
         if state is State.FAILED and self._options.fail_fast:
             self._graph.drain()
-        self._graph.finish(work, state, given, failure)
+        self._services.faults.reach("task:finished")
+        self._graph.finish(work, state, outputs, failure)
 
     # Attempts
 
-    def _start(self, job: _Job) -> None:
-        job.plan = Plan(**{**vars(job.plan), "number": job.plan.number + 1})
-        if job.plan.number == 1:
-            self._started[job.work.path] = time.time()
-            job.first_attempt = time.monotonic()
-        self._observer.task(
-            job.work.path, State.RUNNING, 0.0, None, "" if job.plan.number == 1 else f"attempt {job.plan.number}"
-        )
-        thread = threading.Thread(target=self._attempt, args=(job,), name=f"attempt {job.work.path}", daemon=True)
+    def _start(self, job: Job) -> None:
+        if job.attempts <= 1:
+            job.begin(job.live.started if job.live else time.time())
+            self._record.begin(job.path, job.started)
+        note = "adopted" if job.live else "" if job.attempts <= 1 else f"attempt {job.attempts}"
+        self._record.announce(job.path, State.RUNNING, 0.0, note=note)
+        executor = self._services.executor
+
+        def attempt() -> None:
+            ended = executor.run(job)
+            self._events.put(ended)
+            executor.tidy(ended)
+
+        self._spawn(attempt, f"attempt {job.path}")
+
+    def _spawn(self, target: Callable[[], None], name: str) -> None:
+        def body() -> None:
+            try:
+                target()
+            finally:
+                self._threads.discard(threading.current_thread())
+
+        thread = threading.Thread(target=body, name=name, daemon=True)
         self._threads.add(thread)
         thread.start()
 
-    def _attempt(self, job: _Job) -> None:
-        """Run one attempt on its own thread; whatever happens becomes an event."""
-        outputs, failure, crash = None, None, None
-        try:
-            outputs, failure = self._run_attempt(job)
-        except AttemptFailed as error:
-            failure = error.failure
-        except BaseException as error:  # noqa: BLE001 - a defect here must end the run loudly, not hang it
-            crash = error
-            failure = Failure(FailureClass.ENGINE_LOST, f"internal error: {error!r}")
-        if crash is not None:
-            import traceback
-
-            self._observer.line(job.work.path, "".join(traceback.format_exception(crash)).encode())
-        self._threads.discard(threading.current_thread())
-        self._events.put(_Ended(job, outputs, failure))
-
-    def _run_attempt(self, job: _Job) -> tuple[Outputs | None, Failure | None]:
-        path, plan = job.work.path, job.plan
-        attempt = Attempt(plan, self._backend, self._store, self._state)
-        launch = attempt.prepare()
-        self._database.start_attempt(self.run_id, path, plan.number, plan.image.id, attempt.log)
-        exit_code: int | None = None
-        failure: Failure | None = None
-        try:
-            handle = self._backend.start(launch)
-            try:
-                self._database.set_handle(self.run_id, path, plan.number, handle)
-                with self._lock:
-                    self._active[path] = handle
-                    stopping = self._stopping
-                if stopping:  # asked to stop while this one was starting
-                    self._backend.stop(handle, self._options.grace)
-                end = self._backend.wait(handle, launch, lambda line: self._observer.line(path, line))
-            finally:
-                with self._lock:
-                    self._active.pop(path, None)
-                self._backend.remove(handle)
-            exit_code, failure = end.exit_code, end.failure
-            return (attempt.harvest(), None) if failure is None else (None, failure)
-        except AttemptFailed as error:
-            failure = error.failure
-            raise
-        finally:
-            self._database.end_attempt(self.run_id, path, plan.number, exit_code, failure)
-
-    def _on_end(self, event: _Ended) -> None:
+    def _on_end(self, event: Ended) -> None:
         job, work = event.job, event.job.work
         self._ledger.give(job.demand)
-        if event.outputs is not None:
-            seconds = time.time() - self._started[work.path]
-            self._database.put_cache(
-                job.fingerprint, work.component.name, event.outputs, self.run_id, work.path, seconds
-            )
-            self._finish(work, State.SUCCEEDED, event.outputs, job=job)
-        elif self._stopping:
-            self._finish(work, State.CANCELLED, failure=Failure(FailureClass.CANCELLED, "stopped by the user"), job=job)
+        if event.outputs is not None:  # recorded already, in one transaction with its attempt
+            self._record.announce(job.path, State.SUCCEEDED, time.time() - job.started)
+            self._conclude(work, State.SUCCEEDED, event.outputs, None)
+        elif self._stopping is not None:
+            self._abandon(job)
         elif not self._retry(job, event.failure):
             self._finish(work, State.FAILED, failure=event.failure, job=job)
 
-    def _retry(self, job: _Job, failure: Failure | None) -> bool:
+    def _retry(self, job: Job, failure: Failure | None) -> bool:
         """Schedule another attempt if the task has one left."""
-        policy, attempts = job.work.task.retry, job.plan.number
-        delay = policy.delay * policy.factor ** (attempts - 1)
-        if attempts > policy.count or time.monotonic() + delay > job.first_attempt + policy.total:
+        policy, attempts = job.work.task.retry, job.attempts
+        lost = job.live is not None and failure is not None and failure.kind is FailureClass.ENGINE_LOST
+        delay = 0.0 if lost else policy.delay * policy.factor ** (attempts - 1)
+        over = attempts > policy.count or time.monotonic() + delay > job.first_attempt + policy.total
+        if over and not lost:  # an attempt that died with its runner says nothing about the step
             return False
         reason = failure.message if failure else ""
-        self._observer.line(job.work.path, f"attempt {attempts} failed ({reason}); again in {delay:g} s".encode())
+        self._record.observer.line(
+            job.path, f"attempt {job.plan.number} failed ({reason}); again in {delay:g} s".encode()
+        )
         timer = threading.Timer(delay, self._events.put, (job,))
         timer.daemon = True
-        self._timers[job.work.path] = (timer, job)
+        self._timers[job.path] = (timer, job)
         timer.start()
         return True
 
     # Stopping
 
-    def _on_stop(self) -> None:
-        with self._lock:
-            again, self._stopping = self._stopping, True
-            handles = list(self._active.values())
-        grace = 0.0 if again else self._options.grace
-        for handle in handles:
-            threading.Thread(target=self._backend.stop, args=(handle, grace), daemon=True).start()
+    def _on_stop(self, event: _Stop) -> None:
+        again = self._stopping is not None
+        if not again:
+            self._stopping = event
+        self._services.executor.stop(0.0 if again else self._options.grace)
         if again:
             return
         self._graph.cancel()
@@ -477,18 +330,21 @@ class Runner:
         self._waiting.clear()
         self._timers.clear()
         for job in idle:
-            self._finish(job.work, State.CANCELLED, job=job)
+            self._abandon(job)
+
+    def _abandon(self, job: Job) -> None:
+        """End a task that the stop of the run cut off."""
+        reason = self._stopping.failure if self._stopping else None
+        state = State.FAILED if reason else State.CANCELLED
+        failure = reason or Failure(FailureClass.CANCELLED, "stopped by the user")
+        self._finish(job.work, state, failure=failure, job=job)
 
     def _end_all(self) -> None:
         """Stop and await what still runs when the loop is left, however it was left."""
-        with self._lock:
-            self._stopping = True
-            handles = list(self._active.values())
-        for handle in handles:
-            self._backend.stop(handle, 0.0)
+        self._services.executor.stop(0.0)
         for thread in list(self._threads):
             thread.join()
         try:
-            self._backend.cleanup(self.run_id)
+            self._services.backend.cleanup(self.run_id)
         except EnvironmentProblem as error:  # the run's own outcome is known and more important
-            self._observer.line("", error.message.encode())
+            self._record.observer.line("", error.message.encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,16 +15,24 @@ from typing import Any
 from intermodal.engine.artifacts import Artifact, Inputs, Outputs
 from intermodal.engine.backend import Backend
 from intermodal.engine.database import Database
+from intermodal.engine.execution import Executor
+from intermodal.engine.faults import Faults
+from intermodal.engine.fit import check_fit
 from intermodal.engine.layout import StateFolder, safe_name
+from intermodal.engine.options import Options
+from intermodal.engine.planner import Planner
+from intermodal.engine.python import PythonFolders
+from intermodal.engine.record import Observer, Record
 from intermodal.engine.resources import Ledger, machine
-from intermodal.engine.runner import Observer, Options, Runner
-from intermodal.engine.runtime import ensure_runtime
+from intermodal.engine.resume import Past, RunLock, read_past
+from intermodal.engine.runner import Runner, Services
 from intermodal.engine.states import State
 from intermodal.engine.store import BadContent, Store
 from intermodal.engine.values import coerce, parse_argument
 from intermodal.errors import BadInput
 from intermodal.settings import Settings
 from intermodal.spec.document import canonical_json, sha256_text
+from intermodal.spec.load import load_pipeline
 from intermodal.spec.types import InputParameter, Pipeline
 
 
@@ -61,8 +70,10 @@ class Session:
         self.backend = backend
         self._settings = settings
         self._options = options
+        self._faults = Faults.of(os.environ)
         self._database = Database(self.state.database)
-        self._store = Store(self.state.store)
+        self._store = Store(self.state.store, self._faults)
+        self._lock: RunLock | None = None
 
     def __enter__(self) -> Session:
         return self
@@ -70,6 +81,8 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.backend.close()
         self._database.close()
+        if self._lock is not None:
+            self._lock.release()
 
     def runner(self, request: Request, observer: Observer) -> Runner:
         """Check everything that can be known before a task starts, record the run, and return its runner.
@@ -80,31 +93,19 @@ class Session:
         inputs = self._inputs(request)
         self.backend.prepare(self.state.root)
         run_id = _run_id(pipeline.name)
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        runner = Runner(
-            pipeline,
-            inputs,
-            run_id=run_id,
-            job={
-                "pipeline_job_name": pipeline.name,
-                "pipeline_job_resource_name": run_id,
-                "pipeline_job_uuid": run_id,
-                "pipeline_job_create_time_utc": now,
-                "pipeline_job_schedule_time_utc": now,
-                "pipeline_root": str(self.state.run(run_id)),
-            },
-            backend=self.backend,
-            state=self.state,
-            store=self._store,
-            database=self._database,
-            settings=self._settings,
-            ledger=Ledger(machine(), self._options.slots),
-            options=self._options,
-            observer=observer,
-            runtimes=lambda version: ensure_runtime(version, self.state.root),
-        )
-        runner.resolve_images()
+        names = self._names(run_id, pipeline)
+        runner = self._assemble(pipeline, inputs, run_id, names, observer, Past())
         configuration = canonical_json(dict(request.configuration) or _recorded(inputs))
+        folder = self.state.run(run_id)
+        self._lock = RunLock(folder, run_id)
+        (folder / "pipeline.yaml").write_text(pipeline.ir, encoding="utf-8")
+        resumable = {
+            "names": names,
+            "parameters": dict(inputs.parameters),
+            "artifacts": {name: [item.as_json() for item in items] for name, items in inputs.artifacts.items()},
+            "options": self._options.as_json(),
+            "settings": self._settings.model_dump(),
+        }
         self._database.add_run(
             run_id,
             pipeline.name,
@@ -112,22 +113,82 @@ class Session:
             self.backend.name,
             canonical_json(_recorded(inputs)),
             (configuration, sha256_text(configuration)),
+            canonical_json(resumable),
         )
-        self.state.run(run_id).mkdir(parents=True, exist_ok=True)
+        self._faults.reach("run:recorded")
         return runner
+
+    def resume(self, run_id: str, observer: Observer) -> Runner:
+        """Return a runner that goes on with a run of the record: green tasks stay, live attempts are adopted, all else runs.
+
+        The run's own options and settings hold. Raises BadInput if the run is going on or was not made to be resumed,
+        EnvironmentProblem as `runner` does.
+        """
+        self._lock = RunLock(self.state.run(run_id), run_id)
+        row = self._database.query("SELECT request FROM runs WHERE id=?", (run_id,))[0]
+        if row["request"] is None:
+            raise BadInput(f"run {run_id} was made by a version whose runs cannot be resumed")
+        document = json.loads(row["request"])
+        self._options = Options.from_json(document["options"])
+        self._settings = Settings.model_validate(document["settings"])
+        pipeline = load_pipeline(self.state.run(run_id) / "pipeline.yaml")
+        artifacts = {
+            name: tuple(Artifact.from_json(item) for item in items) for name, items in document["artifacts"].items()
+        }
+        self.backend.prepare(self.state.root)
+        self._store.sweep()
+        past = read_past(self._database, run_id)
+        inputs = Inputs(document["parameters"], artifacts)
+        runner = self._assemble(pipeline, inputs, run_id, document["names"], observer, past)
+        self._database.reopen_run(run_id)
+        return runner
+
+    def _names(self, run_id: str, pipeline: Pipeline) -> dict[str, str]:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {
+            "pipeline_job_name": pipeline.name,
+            "pipeline_job_resource_name": run_id,
+            "pipeline_job_uuid": run_id,
+            "pipeline_job_create_time_utc": now,
+            "pipeline_job_schedule_time_utc": now,
+            "pipeline_root": str(self.state.run(run_id)),
+        }
+
+    def _assemble(
+        self, pipeline: Pipeline, inputs: Inputs, run_id: str, names: Mapping[str, str], observer: Observer, past: Past
+    ) -> Runner:
+        """Check the pipeline against this machine and put the runner together."""
+        ledger = Ledger(machine(), self._options.slots)
+        check_fit(pipeline, inputs, ledger)
+        state, backend, options = self.state, self.backend, self._options
+        planner = Planner(pipeline, run_id, names, backend, state, self._settings, ledger, options)
+        planner.resolve_images(pipeline)
+        record = Record(run_id, self._database, observer)
+        python = PythonFolders(state.root, backend)
+        executor = Executor(backend, self._store, state, record, python, self._faults, options.grace)
+        services = Services(
+            backend, state, self._store, self._database, record, planner, executor, ledger, self._faults
+        )
+        return Runner(pipeline, inputs, run_id, services, options, past)
 
     def execute(self, runner: Runner) -> Result:
         """Run to the end; record and link the outputs."""
         state, outputs = State.FAILED, Outputs()
+        folder = self.state.run(runner.run_id)
+        files: dict[str, Path] = {}
         try:
             state, outputs = runner.run()
+            files = self._link(folder / "outputs", outputs)
+            self._faults.reach("run:outputs")
         finally:
             self._database.end_run(runner.run_id, state.value, outputs)
-        folder = self.state.run(runner.run_id)
-        return Result(runner.run_id, state, folder, outputs, self._link(folder / "outputs", outputs))
+        self._faults.reach("run:ended")
+        return Result(runner.run_id, state, folder, outputs, files)
 
     def _link(self, folder: Path, outputs: Outputs) -> dict[str, Path]:
-        folder.mkdir(exist_ok=True)
+        """Write the pipeline's output parameters, and a link into the store for each output artifact; what was there goes."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         (folder / "parameters.json").write_text(
             json.dumps(dict(outputs.parameters), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
         )
@@ -163,7 +224,7 @@ class Session:
         """Copy a user's file or folder into the store (nothing if its content is there) and return its digest."""
         path = Path(str(value)).expanduser()
         try:
-            return self._store.publish(path, move=False, file_hash=self._database.file_hash)
+            return self._store.publish(path, file_hash=self._database.file_hash)
         except FileNotFoundError as error:
             raise BadInput(
                 f"argument {name}: {path} does not exist", hint="give the path of a file or folder"

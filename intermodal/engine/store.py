@@ -7,6 +7,7 @@ on every machine. A thing is moved to a temporary name, synced, renamed; what is
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from intermodal.engine.faults import Faults
 from intermodal.spec.document import canonical_json, sha256_text
 
 FileHash = Callable[[Path, os.stat_result], str]
@@ -96,10 +98,18 @@ def _refuse_special(status: os.stat_result, path: Path, root: Path) -> None:
 class Store:
     """The content-addressed store below `root`. Safe for many processes at once: the last step is one rename."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, faults: Faults | None = None) -> None:
         self.root = root
+        self._faults = faults or Faults()
         self._temporary = root / "tmp"
         self._temporary.mkdir(parents=True, exist_ok=True)
+
+    def sweep(self) -> int:
+        """Remove what processes that are gone left half-written; return how many things that were."""
+        left = [path for path in self._temporary.iterdir() if not owner_lives(path.name)]
+        for path in left:
+            discard(path)
+        return len(left)
 
     def path(self, digest: str) -> Path:
         """Return where the content of `digest` lies (whether or not it is there)."""
@@ -115,31 +125,28 @@ class Store:
         document = json.loads((self._entry(digest) / "manifest.json").read_text(encoding="utf-8"))
         return Manifest(document["directory"], tuple(tuple(e) for e in document["entries"]), tuple(document["folders"]))
 
-    def publish(self, source: Path, *, move: bool, file_hash: FileHash = hash_file) -> str:
-        """Put the file or folder at `source` into the store and return its digest.
+    def publish(self, source: Path, *, link: bool = False, file_hash: FileHash = hash_file) -> str:
+        """Put the file or folder at `source` into the store, leave it where it is, and return its digest.
 
-        `move` takes the source away (a step's output); else it is copied (a user's folder, never touched). Raises
+        `link` shares the files instead of copying them: for outputs of a step, which nobody writes any more. Raises
         BadContent, FileNotFoundError, and OSError where the disk is full.
         """
         manifest = scan(source, file_hash)
         digest = manifest.digest
         if self.has(digest):
-            if move:
-                discard(source)
             return digest
-        staging = self._temporary / uuid.uuid4().hex
+        staging = self._temporary / owned_name()
         staging.mkdir()
         try:
             data = staging / "data"
-            if move:
-                source.rename(data)
-            else:
-                _copy(source, data)
-                if scan(data).digest != digest:
-                    raise BadContent("changed while it was being read")
+            _copy(source, data, _link_file if link else shutil.copy2)
+            if not link and scan(data).digest != digest:
+                raise BadContent("changed while it was being read")
             _settle(data)
             _write_synced(staging / "manifest.json", canonical_json(manifest.as_json()))
+            self._faults.reach("store:staged")
             self._install(staging, self._entry(digest))
+            self._faults.reach("store:installed")
         finally:
             discard(staging)
         return digest
@@ -156,12 +163,40 @@ class Store:
         _sync(entry.parent)
 
 
-def _copy(source: Path, target: Path) -> None:
+def owned_name() -> str:
+    """Return a unique name for a temporary thing of this process; `owner_lives` reads it."""
+    return f"{os.getpid()}-{_start_ticks(os.getpid())}-{uuid.uuid4().hex}"
+
+
+def owner_lives(name: str) -> bool:
+    """Whether the process that chose a temporary name still lives. A name of another form has no owner."""
+    pid, _, rest = name.partition("-")
+    return pid.isdigit() and _start_ticks(int(pid)) == rest.partition("-")[0]
+
+
+def _start_ticks(pid: int) -> str:
+    """Return when a process began, in ticks since boot: with the pid it names the process. Empty if there is none."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return status.rpartition(")")[2].split()[19]
+
+
+def _copy(source: Path, target: Path, copy_file: Callable[[str, str], object]) -> None:
     if source.is_dir():
-        shutil.copytree(source, target, symlinks=True)
+        shutil.copytree(source, target, symlinks=True, copy_function=copy_file)
     else:
-        shutil.copyfile(source, target, follow_symlinks=False)
-        shutil.copymode(source, target)
+        copy_file(str(source), str(target))
+
+
+def _link_file(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+            raise
+        shutil.copy2(source, target)  # a file system that cannot share it, or a file of another user
 
 
 def _settle(data: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kfp import dsl
 
-from intermodal.engine.runner import Options
+from intermodal.engine.options import Options
 from tests.conftest import Run
 from tests.engine.steps import join, make, read, say, shell
 from tests.support.host import HostBackend
@@ -112,11 +112,11 @@ def test_the_order_of_keys_makes_no_other_task(run: Run):
 
 def test_a_fingerprint_is_the_same_in_every_process():
     code = (
-        "from intermodal.engine.fingerprint import fingerprint\nfrom intermodal.engine.artifacts import Inputs\n"
+        "from intermodal.engine.fingerprint import identify\nfrom intermodal.engine.artifacts import Inputs\n"
         "from intermodal.spec.types import *\n"
         "c = Component('c', Container('i', ('x',), (\"{{$.inputs.parameters['a']}}\",)), {'a': InputParameter(ParameterType.STRUCT)},"
         " {}, {'o': ParameterType.STRING})\n"
-        "print(fingerprint(c, c.implementation, Inputs({'a': {'k': 1, 'é': [2.5, None]}}), 'd', {}))"
+        "print(identify(c, c.implementation, Inputs({'a': {'k': 1, 'é': [2.5, None]}}), 'd', {}).fingerprint)"
     )
     found = {
         subprocess.run(

@@ -6,6 +6,8 @@ import pytest
 from kfp import dsl
 
 from intermodal.engine.failure import FailureClass
+from intermodal.engine.options import Options
+from intermodal.engine.states import State
 from tests.conftest import Run
 
 
@@ -92,16 +94,38 @@ def test_a_raising_function_is_a_failure_of_its_own_code(run: Run):
     assert "RuntimeError: on purpose" in log.read_text()
 
 
-def test_packages_to_install_are_refused_by_name(run: Run):
-    @dsl.component(packages_to_install=["pandas>=2"])
-    def heavy():
+@dsl.component(packages_to_install=["toolz==1.0.0"])
+def heavy() -> str:
+    import toolz
+
+    return f"{toolz.__version__} {toolz.pipe(1, str)}"
+
+
+def test_packages_to_install_come_from_a_folder_made_once(run: Run):
+    @dsl.pipeline(name="p")
+    def pipeline() -> str:
+        return heavy().output
+
+    ran = run(pipeline, options=Options(cache=False))
+    assert ran.result.outputs.parameters["Output"] == "1.0.0 1", ran.recorder.failures
+    made = sorted(path for path in (ran.state / "python").iterdir() if path.name.startswith("packages-"))
+    assert len(made) == 1 and not list((ran.state / "python").glob(".*"))
+    before = made[0].stat().st_mtime_ns
+    assert run(pipeline, options=Options(cache=False)).result.state is State.SUCCEEDED
+    assert made[0].stat().st_mtime_ns == before
+
+
+def test_a_package_that_does_not_exist_is_named(run: Run):
+    @dsl.component(packages_to_install=["no-such-package-of-intermodal==1.0"])
+    def impossible():
         pass
 
     @dsl.pipeline(name="p")
     def pipeline():
-        heavy()
+        impossible()
 
-    assert "pandas>=2" in run(pipeline).recorder.failures["heavy"].message
+    failure = run(pipeline).recorder.failures["impossible"]
+    assert "no-such-package-of-intermodal" in failure.message
 
 
 @pytest.mark.parametrize("value", ["COMPLETE", "FAILED"])

@@ -9,7 +9,7 @@ import pytest
 from kfp import dsl
 
 from intermodal.engine.failure import FailureClass
-from intermodal.engine.runner import Options
+from intermodal.engine.options import Options
 from intermodal.engine.states import State
 from intermodal.errors import BadInput
 from tests.conftest import Run
@@ -249,8 +249,28 @@ def test_a_request_that_can_never_fit_is_refused_by_name(run: Run):
     def pipeline():
         say(text="x").set_cpu_request("1000")
 
+    with pytest.raises(BadInput, match=r"say.*1000 CPUs"):
+        run(pipeline)
+
+
+def test_a_request_given_as_an_argument_is_refused_before_anything_runs(run: Run):
+    @dsl.pipeline(name="p")
+    def pipeline(memory: str = "1Gi"):
+        say(text="y").after(say(text="x")).set_memory_request(memory)
+
+    assert run(pipeline).result.state is State.SUCCEEDED
+    with pytest.raises(BadInput, match="900000"):
+        run(pipeline, memory="900000Gi")
+
+
+def test_a_request_that_an_output_gives_is_refused_when_it_is_known(run: Run):
+    @dsl.pipeline(name="p")
+    def pipeline():
+        amount = say(text="1000")
+        say(text="y").set_cpu_request(amount.output)
+
     ran = run(pipeline)
-    assert "1000 CPUs" in ran.recorder.failures["say"].message
+    assert "1000 CPUs" in ran.recorder.failures["say-2"].message
 
 
 def test_the_cpu_limit_sets_the_threads_of_numeric_libraries(run: Run):

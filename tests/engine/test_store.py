@@ -52,11 +52,11 @@ def test_an_empty_folder_inside_counts(tmp_path: Path):
     assert scan(one).digest != scan(two).digest
 
 
-def test_a_move_takes_the_source_and_a_copy_leaves_it(tmp_path: Path):
+def test_what_is_published_is_frozen_and_the_source_stays(tmp_path: Path):
     store = Store(tmp_path / "store")
-    moved, copied = tree(tmp_path / "moved", {"f": b"x"}), tree(tmp_path / "copied", {"f": b"y"})
-    first, second = store.publish(moved, move=True), store.publish(copied, move=False)
-    assert not moved.exists()
+    linked, copied = tree(tmp_path / "linked", {"f": b"x"}), tree(tmp_path / "copied", {"f": b"y"})
+    first, second = store.publish(linked, link=True), store.publish(copied)
+    assert (linked / "f").samefile(store.path(first) / "f")
     assert (copied / "f").read_bytes() == b"y" and os.access(copied / "f", os.W_OK)
     assert (store.path(first) / "f").read_bytes() == b"x"
     assert (store.path(second) / "f").stat().st_mode & 0o222 == 0
@@ -77,7 +77,7 @@ def test_links_and_special_files_are_refused(tmp_path: Path, kind: str):
     else:
         os.mkfifo(place)
     with pytest.raises(BadContent):
-        store.publish(target, move=True)
+        store.publish(target, link=True)
     assert list((tmp_path / "store" / "tmp").iterdir()) == []
 
 
@@ -88,7 +88,7 @@ def test_many_publishing_the_same_at_once_make_one_entry(tmp_path: Path):
 
     def publish(source: Path) -> None:
         start.wait()
-        digests.append(Store(tmp_path / "store").publish(source, move=True))
+        digests.append(Store(tmp_path / "store").publish(source, link=True))
 
     threads = [threading.Thread(target=publish, args=(source,)) for source in sources]
     for thread in threads:
@@ -102,8 +102,8 @@ def test_many_publishing_the_same_at_once_make_one_entry(tmp_path: Path):
 
 def test_a_damaged_entry_is_not_there_and_is_replaced(tmp_path: Path):
     store = Store(tmp_path / "store")
-    digest = store.publish(tree(tmp_path / "a", {"f": b"x"}), move=True)
+    digest = store.publish(tree(tmp_path / "a", {"f": b"x"}), link=True)
     (store.path(digest).parent / "manifest.json").unlink()
     assert not store.has(digest)
-    assert store.publish(tree(tmp_path / "b", {"f": b"x"}), move=True) == digest
+    assert store.publish(tree(tmp_path / "b", {"f": b"x"}), link=True) == digest
     assert store.has(digest)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
-from intermodal.engine.backend import Capabilities, Exit, Image, Launch
+from intermodal.engine.backend import Capabilities, Exit, Image, Launch, PullPolicy
 from intermodal.engine.failure import Failure, FailureClass
 from intermodal.errors import EnvironmentProblem
 
@@ -29,7 +30,14 @@ class HostBackend:
     def prepare(self, state_dir: Path) -> None:
         pass
 
-    def resolve_image(self, reference: str) -> Image:
+    def query(self, image: Image, command: Sequence[str]) -> str:
+        words = [sys.executable if command[0] == "python3" else command[0], *command[1:]]
+        return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+    def adopt(self, launch: Launch) -> str | None:
+        return None
+
+    def resolve_image(self, reference: str, pull: PullPolicy = "missing") -> Image:
         if reference == "missing":
             raise EnvironmentProblem(f"image {reference!r} is not here")
         return Image(reference, reference, self.digests.get(reference, f"digest-of-{reference}"))
@@ -40,6 +48,8 @@ class HostBackend:
     def start(self, launch: Launch) -> str:
         for mount in launch.mounts:
             target = Path(mount.target)
+            if target == mount.source:
+                continue
             target.parent.mkdir(parents=True, exist_ok=True)
             target.symlink_to(mount.source)
         with launch.log.open("wb") as log:

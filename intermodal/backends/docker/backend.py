@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,23 +17,27 @@ from docker import APIClient
 from intermodal.backends.docker import images, outcome
 from intermodal.backends.docker.client import CONNECTION_ERRORS, connect, explain
 from intermodal.backends.docker.container import (
+    LABEL_ATTEMPT,
     LABEL_RUN,
     LABEL_STATE,
+    LABEL_TASK,
     STEP_ROOT,
     EngineTraits,
     container_config,
     hand_over,
+    query_config,
 )
 from intermodal.backends.docker.logs import LogFollower
 from intermodal.backends.docker.probe import check_sharing
 from intermodal.backends.exits import log_failure
 from intermodal.backends.logs import LogWriter
-from intermodal.engine.backend import Capabilities, Exit, Image, Launch
+from intermodal.engine.backend import Capabilities, Exit, Image, Launch, PullPolicy
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.errors import EnvironmentProblem
 
 RECONNECT_SECONDS = 30.0
 """How long a lost engine may take to come back (a restart with live-restore) before its attempts are lost."""
+_QUERY_SECONDS = 60
 _ENDED = frozenset({"exited", "dead"})
 
 
@@ -78,15 +82,37 @@ class DockerBackend:
         except CONNECTION_ERRORS as error:
             raise EnvironmentProblem("the Docker engine stopped answering") from error
 
-    def resolve_image(self, reference: str) -> Image:
+    def resolve_image(self, reference: str, pull: PullPolicy = "missing") -> Image:
         """Find the image (pull it if it is not ours) and hash its content. Raises EnvironmentProblem naming it."""
         memo = self._state_dir / "images" if self._state_dir else None
         try:
-            return images.resolve(self._client, reference, memo)
+            return images.resolve(self._client, reference, memo, pull)
         except docker.errors.APIError as error:
             raise EnvironmentProblem(f"image {reference}: {explain(error)}") from error
         except CONNECTION_ERRORS as error:
             raise EnvironmentProblem(f"image {reference}: the Docker engine stopped answering") from error
+
+    def query(self, image: Image, command: Sequence[str]) -> str:
+        """Run a short command in the image and return what it printed. Raises EnvironmentProblem."""
+        client, traits = self._engine()
+        container = ""
+        try:
+            made = client.create_container_from_config(query_config(client, image, command, traits))
+            container = str(made["Id"])
+            client.start(container)
+            code = int(client.wait(container, timeout=_QUERY_SECONDS)["StatusCode"])
+            output: str = client.logs(container, stdout=True, stderr=code != 0).decode("utf-8", "replace")
+        except docker.errors.APIError as error:
+            raise EnvironmentProblem(f"image {image.reference}: {command[0]!r} cannot run: {explain(error)}") from error
+        except requests.exceptions.RequestException as error:
+            raise EnvironmentProblem(f"image {image.reference}: {command[0]!r} gave no answer") from error
+        finally:
+            if container:
+                self.remove(container)
+        if code:
+            last = (output.strip().splitlines() or [""])[-1]
+            raise EnvironmentProblem(f"image {image.reference}: {command[0]!r} exited {code}: {last}")
+        return output
 
     def step_root(self, attempt_dir: Path) -> PurePosixPath:
         return STEP_ROOT
@@ -119,6 +145,24 @@ class DockerBackend:
         volumes = [mount.source for mount in launch.mounts if not mount.read_only and mount.source.is_dir()]
         kept = [path for path in volumes if self._state_dir and path.resolve().is_relative_to(self._state_dir)]
         return [launch.attempt_dir / "outputs", *kept]
+
+    def adopt(self, launch: Launch) -> str | None:
+        """Find the container of this attempt by its labels; one that was never started is removed."""
+        labels = [
+            f"{LABEL_RUN}={launch.run_id}",
+            f"{LABEL_TASK}={launch.task}",
+            f"{LABEL_ATTEMPT}={launch.attempt}",
+            f"{LABEL_STATE}={self._state}",
+        ]
+        try:
+            found = self._client.containers(all=True, filters={"label": labels})
+        except CONNECTION_ERRORS as error:
+            raise AttemptFailed(outcome.engine_lost("stopped answering while the step was being found")) from error
+        for container in found:
+            if container["State"] != "created":
+                return str(container["Id"])
+            self.remove(container["Id"])
+        return None
 
     def wait(self, handle: str, launch: Launch, on_line: Callable[[bytes], None] | None = None) -> Exit:
         """Block until the container ends, with all of its output in the log. Never raises for a failing step."""

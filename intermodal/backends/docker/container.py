@@ -13,16 +13,14 @@ from typing import Any
 from docker import APIClient
 from docker.types import DeviceRequest, LogConfig, Mount
 
-from intermodal.engine.backend import Launch
+from intermodal.engine.backend import STEP_UID, Image, Launch
 
 STEP_ROOT = PurePosixPath("/kfp")
 LABEL_RUN = "io.intermodal.run"
 LABEL_TASK = "io.intermodal.task"
 LABEL_ATTEMPT = "io.intermodal.attempt"
+LABEL_QUERY = "io.intermodal.query"
 LABEL_STATE = "io.intermodal.state"
-NOBODY = 10001
-"""The uid and gid of steps when the caller is root."""
-
 HOME_ENVIRONMENT: Mapping[str, str] = {
     "HOME": "/tmp",
     "TMPDIR": "/tmp",
@@ -55,7 +53,7 @@ class EngineTraits:
         if re.search(r"name=rootless", options):
             uid, gid = 0, 0  # of the user namespace: outside it is the caller
         elif uid == 0:
-            uid, gid = NOBODY, NOBODY
+            uid, gid = STEP_UID, STEP_UID
         # A daemon that remaps users would make outputs belong to a uid nobody asked for.
         userns = "host" if re.search(r"name=userns", options) else None
         return EngineTraits(f"{uid}:{gid}", userns, "local" in ((info.get("Plugins") or {}).get("Log") or ()))
@@ -90,6 +88,7 @@ def container_config(client: APIClient, launch: Launch, traits: EngineTraits, st
         environment={**HOME_ENVIRONMENT, **launch.env},
         user=traits.user,
         labels={
+            **launch.labels,
             LABEL_RUN: launch.run_id,
             LABEL_TASK: launch.task,
             LABEL_ATTEMPT: str(launch.attempt),
@@ -98,6 +97,30 @@ def container_config(client: APIClient, launch: Launch, traits: EngineTraits, st
         host_config=host,
         network_disabled=launch.network == "none",
         stdin_open=False,
+    )
+    return config
+
+
+def query_config(client: APIClient, image: Image, command: Sequence[str], traits: EngineTraits) -> dict[str, Any]:
+    """Return the create request for a container that runs one short command and touches nothing."""
+    host = client.create_host_config(
+        read_only=True,
+        cap_drop=["ALL"],
+        security_opt=["no-new-privileges"],
+        pids_limit=256,
+        tmpfs={"/tmp": "rw,nosuid,nodev,mode=1777"},
+        network_mode="none",
+        userns_mode=traits.userns,
+    )
+    config: dict[str, Any] = client.create_container_config(
+        image=image.id,
+        command=None,
+        entrypoint=list(command),
+        environment=dict(HOME_ENVIRONMENT),
+        user=traits.user,
+        labels={LABEL_QUERY: "1"},
+        host_config=host,
+        network_disabled=True,
     )
     return config
 

@@ -16,7 +16,7 @@ import docker.errors
 from docker import APIClient
 
 from intermodal.backends.docker.client import CONNECTION_ERRORS, explain
-from intermodal.engine.backend import Image
+from intermodal.engine.backend import Image, PullPolicy
 from intermodal.errors import EnvironmentProblem
 
 CONTENT_SCHEMA = 1
@@ -32,13 +32,17 @@ _IGNORED_FOLDERS = ("var/log/", "dev/", "proc/", "sys/")
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
-def resolve(client: APIClient, reference: str, memo: Path | None) -> Image:
+def resolve(client: APIClient, reference: str, memo: Path | None, pull: PullPolicy = "missing") -> Image:
     """Return the image `reference` with its content identity; pull it first if it is not here and is not one of ours.
+
+    With pull policy `always` it is pulled even if it is here, with `never` not at all.
 
     `memo` is a folder that remembers content hashes by image id. Raises EnvironmentProblem naming the image.
     """
     details = _inspect(client, reference)
-    if details is None:
+    if details is None and pull == "never":
+        raise EnvironmentProblem(f"image {reference} is not here, and its pull policy is Never")
+    if details is None or (pull == "always" and not reference.startswith(LOCAL_PREFIX)):
         details = _pull(client, reference)
     _check_machine(client, reference, details)
     identity = str(details["Id"])

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,11 +20,12 @@ from intermodal.backends.logs import LineSplitter
 from intermodal.backends.process import supervisor
 from intermodal.backends.process.components import code_digest, find_component
 from intermodal.backends.process.environments import environment_for
-from intermodal.engine.backend import Capabilities, Exit, Image, Launch
+from intermodal.engine.backend import Capabilities, Exit, Image, Launch, PullPolicy
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.errors import EnvironmentProblem
 
 _POLL_SECONDS = 0.05
+_BIRTH_SECONDS = 3.0
 _WORK = "process"
 _PASSED_ON = ("LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
@@ -71,13 +72,30 @@ class ProcessBackend:
         if not Path("/proc/self/stat").exists():
             raise EnvironmentProblem("the process backend needs Linux (/proc)", hint="use --backend docker")
 
-    def resolve_image(self, reference: str) -> Image:
+    def resolve_image(self, reference: str, pull: PullPolicy = "missing") -> Image:
         """Find the code behind an image's name, install its environment, hash both. Raises EnvironmentProblem."""
         component = find_component(self._project, reference)
         with self._lock:
             environment = environment_for(component.locks, self._state_dir / "envs", self._state_dir / "wheels")
         digest = code_digest(self._project, component)
         return Image(reference, str(environment), digest)
+
+    def query(self, image: Image, command: Sequence[str]) -> str:
+        """Run a short command in the image's environment and return what it printed. Raises EnvironmentProblem."""
+        binaries = Path(image.id) / "bin"
+        words = [shutil.which(command[0], path=_search_path(binaries)) or command[0], *command[1:]]
+        try:
+            done = subprocess.run(
+                words,
+                env={"PATH": _search_path(binaries)},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise EnvironmentProblem(f"environment of {image.reference}: {command[0]!r} cannot run: {error}") from error
+        return done.stdout
 
     def step_root(self, attempt_dir: Path) -> PurePosixPath:
         return PurePosixPath(attempt_dir.absolute())
@@ -95,7 +113,7 @@ class ProcessBackend:
         except OSError as error:
             full = disk_full(launch.attempt_dir, None)
             raise AttemptFailed(full or Failure(FailureClass.ENGINE_LOST, f"cannot start: {error}")) from error
-        handle = f"{child.pid}:{_start_time(child.pid) or 0}"
+        handle = f"{child.pid}:{supervisor.start_time(child.pid) or 0}"
         with self._lock:
             self._children[handle] = child
         return handle
@@ -130,6 +148,18 @@ class ProcessBackend:
             "log_cap": launch.log_cap,
         }
 
+    def adopt(self, launch: Launch) -> str | None:
+        """Find the supervisor of this attempt by what it wrote when it began."""
+        work = launch.attempt_dir.absolute() / _WORK
+        deadline = time.monotonic() + _BIRTH_SECONDS
+        while True:
+            with contextlib.suppress(FileNotFoundError):
+                return (work / "handle").read_text(encoding="ascii")
+            # The specification is there until the supervisor has left word: it may be just about to.
+            if time.monotonic() > deadline or not (work / "launch.json").exists():
+                return None
+            time.sleep(_POLL_SECONDS)
+
     def wait(self, handle: str, launch: Launch, on_line: Callable[[bytes], None] | None = None) -> Exit:
         """Block until the step's supervisor has ended; hand on the log's lines as they come."""
         lines = LineSplitter(on_line or (lambda _line: None))
@@ -151,7 +181,7 @@ class ProcessBackend:
             if child is not None:
                 return child.poll() is None
         pid, _, started = handle.partition(":")
-        return _start_time(int(pid)) == int(started)
+        return supervisor.start_time(int(pid)) == int(started)
 
     def stop(self, handle: str, grace: float) -> None:
         """SIGTERM to the step's process group, wait `grace` seconds, SIGKILL."""
@@ -263,13 +293,3 @@ def _read_exit(launch: Launch, supervisor_code: int | None) -> Exit:
     if failure is None and result["log_error"] is not None:
         failure = log_failure(result["log_error"], launch.log, code)
     return Exit(code, failure, result["seconds"])
-
-
-def _start_time(pid: int) -> int | None:
-    """Return when a process started, in ticks since boot; None if there is none (a zombie has ended)."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = status.rpartition(")")[2].split()
-    return None if fields[0] in ("Z", "X") else int(fields[19])

@@ -140,10 +140,28 @@ def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> Non
         os.killpg(child.pid, number)
 
 
+def start_time(pid: int | str) -> int | None:
+    """Return when a process started, in ticks since boot; None if there is none (a zombie has ended)."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    fields = status.rpartition(")")[2].split()
+    return None if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def write_handle(path: Path) -> None:
+    """Leave word of who this is, whole or not at all, for a runner that did not see this process start."""
+    temporary = path.with_name("handle.tmp")
+    temporary.write_text(f"{os.getpid()}:{start_time('self')}", encoding="ascii")
+    temporary.replace(path)
+
+
 def main() -> None:
     """Entry point: read the specification, supervise, write `exit.json` beside it."""
     path = Path(sys.argv[1])
     specification = json.loads(path.read_text(encoding="utf-8"))
+    write_handle(path.with_name("handle"))
     path.unlink()  # its environment may hold secrets
     result = supervise(specification)
     shutil.rmtree(path.with_name("tmp"), ignore_errors=True)

@@ -61,7 +61,8 @@ def test_the_environment_is_clean(process, monkeypatch):
     assert Path(seen["HOME"]).is_relative_to(launch.attempt_dir)
     assert seen["PATH"].startswith(process.image.id)
     left = [path.name for path in (launch.attempt_dir / "process").iterdir()]
-    assert left == ["exit.json"]  # no environment on disk, no scratch files
+    assert sorted(left) == ["exit.json", "handle"]  # no environment on disk, no scratch files
+    assert (launch.attempt_dir / "process" / "handle").read_text().isprintable()
 
 
 def test_mounts_are_seen_by_their_paths(process):

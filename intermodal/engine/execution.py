@@ -1,0 +1,151 @@
+"""Runs attempts, each in the thread that asks: start or adopt, wait, harvest, commit, tidy up."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import shutil
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+
+from intermodal.engine.artifacts import Outputs
+from intermodal.engine.attempt import Attempt
+from intermodal.engine.backend import Backend, Launch
+from intermodal.engine.deadline import Deadline
+from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
+from intermodal.engine.faults import Faults
+from intermodal.engine.job import Ended, Job
+from intermodal.engine.layout import StateFolder
+from intermodal.engine.platform import Provided
+from intermodal.engine.python import PythonFolders
+from intermodal.engine.record import Record
+from intermodal.engine.store import Store
+from intermodal.errors import EnvironmentProblem
+from intermodal.spec.python_step import read_prelude
+
+
+class Executor:
+    """Runs the attempts of one run."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        store: Store,
+        state: StateFolder,
+        record: Record,
+        python: PythonFolders,
+        faults: Faults,
+        grace: float,
+    ) -> None:
+        """`grace` is the time between SIGTERM and SIGKILL in seconds."""
+        self._backend = backend
+        self._store = store
+        self._state = state
+        self._record = record
+        self._python = python
+        self._faults = faults
+        self._grace = grace
+        self._lock = threading.Lock()
+        self._active: dict[str, str] = {}
+        """Task path -> handle of its live attempt."""
+        self._stopping = False
+
+    def run(self, job: Job) -> Ended:
+        """Run or adopt the job's attempt to its end and record it. Never raises: whatever happens is in what it returns."""
+        try:
+            outputs = self._run(job)
+            self._faults.reach("attempt:harvested")
+            self._record.succeeded(job, outputs)
+            self._faults.reach("attempt:committed")
+            return Ended(job, outputs, None)
+        except AttemptFailed as error:
+            failure = error.failure
+        except EnvironmentProblem as error:
+            failure = Failure(FailureClass.IMAGE, error.message)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            failure = Failure(FailureClass.DISK_FULL if full else FailureClass.ENGINE_LOST, str(error))
+        except BaseException as error:  # noqa: BLE001 - a defect here must end the task loudly, not hang the run
+            self._record.observer.line(job.path, traceback.format_exc().encode())
+            failure = Failure(FailureClass.ENGINE_LOST, f"internal error: {error!r}")
+        with contextlib.suppress(EnvironmentProblem):  # a full disk; the failure itself is handed on
+            self._record.attempt_failed(job, failure)
+        return Ended(job, None, failure)
+
+    def _run(self, job: Job) -> Outputs:
+        attempt = Attempt(job.plan, self._backend, self._store, self._state)
+        own_uid = not self._backend.capabilities.isolates_filesystem
+        with Provided(job.plan.extras, attempt.folder, own_uid=own_uid, adopted=job.live is not None) as provided:
+            prelude = read_prelude(job.plan.container.command)
+            folders = self._python.provide(prelude, job.plan.image) if prelude else ()
+            launch = attempt.prepare(provided, folders)
+            failure = self._follow(job, launch, attempt)
+        if failure is not None:
+            raise AttemptFailed(failure)
+        return attempt.harvest()
+
+    def _follow(self, job: Job, launch: Launch, attempt: Attempt) -> Failure | None:
+        """Return how the attempt ended."""
+        handle, left = self._begin(job, launch, attempt)
+        deadline = Deadline(left, lambda: self._backend.stop(handle, self._grace))
+        with self._watched(job.path, handle):
+            try:
+                end = self._backend.wait(handle, launch, lambda line: self._record.observer.line(job.path, line))
+            finally:
+                deadline.cancel()
+        self._faults.reach("attempt:ended")
+        return deadline.failure(end.failure)
+
+    def _begin(self, job: Job, launch: Launch, attempt: Attempt) -> tuple[str, float | None]:
+        """Start the attempt, or adopt it; return its handle and the seconds that it may still take."""
+        limit = job.plan.deadline
+        if job.live is not None:
+            found = self._backend.adopt(launch)
+            if found is None:
+                raise AttemptFailed(
+                    Failure(FailureClass.ENGINE_LOST, "the runner was killed before the step had started")
+                )
+            job.handle = found
+            self._record.attempt_handle(job, found)
+            return found, None if limit is None else max(0.0, limit - (time.time() - job.live.started))
+        self._record.attempt_started(job, attempt.describe(launch), str(attempt.log))
+        self._faults.reach("attempt:recorded")
+        job.handle = handle = self._backend.start(launch)
+        self._faults.reach("attempt:started")
+        self._record.attempt_handle(job, handle)
+        self._faults.reach("attempt:handle")
+        return handle, limit
+
+    @contextlib.contextmanager
+    def _watched(self, path: str, handle: str) -> Iterator[None]:
+        """Make the attempt known to `stop` for as long as it runs."""
+        with self._lock:
+            self._active[path] = handle
+            stopping = self._stopping
+        try:
+            if stopping:  # asked to stop while this one was starting
+                self._backend.stop(handle, self._grace)
+            yield
+        finally:
+            with self._lock:
+                self._active.pop(path, None)
+
+    def tidy(self, ended: Ended) -> None:
+        """Remove what an ended and recorded attempt leaves: its container, and outputs that are in the store by now."""
+        job = ended.job
+        if job.handle is not None:
+            self._backend.remove(job.handle)
+        self._faults.reach("attempt:removed")
+        if ended.outputs is not None:
+            folder = self._state.attempt(job.plan.run, job.path, job.plan.number)
+            shutil.rmtree(folder / "outputs", ignore_errors=True)
+
+    def stop(self, grace: float) -> None:
+        """Ask every live attempt to end, at once, without waiting for it; those that start later end too."""
+        with self._lock:
+            self._stopping = True
+            handles = list(self._active.values())
+        for handle in handles:
+            threading.Thread(target=self._backend.stop, args=(handle, grace), daemon=True).start()

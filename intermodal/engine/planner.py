@@ -1,0 +1,151 @@
+"""Decides, for a leaf whose inputs are known, everything about its attempts: image, resources, mounts, identity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from intermodal.engine.attempt import Plan
+from intermodal.engine.backend import Backend, Image, Mount, PullPolicy
+from intermodal.engine.fingerprint import identify, identify_by_key
+from intermodal.engine.graph import Work
+from intermodal.engine.job import Job
+from intermodal.engine.layout import StateFolder, safe_name
+from intermodal.engine.options import Options
+from intermodal.engine.placeholders import Context, resolve
+from intermodal.engine.platform import Extras, resolve_extras
+from intermodal.engine.resources import Ledger, demand_of, parse_memory, thread_environment
+from intermodal.errors import BadInput
+from intermodal.settings import Settings
+from intermodal.spec.types import Container, Pipeline
+
+WORKSPACE = "/kfp-workspace"
+"""Where KFP mounts a pipeline's workspace."""
+
+_PULL: Mapping[str, PullPolicy] = {"": "missing", "IfNotPresent": "missing", "Always": "always", "Never": "never"}
+
+
+class Planner:
+    """Plans the leaves of one run."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        run_id: str,
+        names: Mapping[str, str],
+        backend: Backend,
+        state: StateFolder,
+        settings: Settings,
+        ledger: Ledger,
+        options: Options,
+    ) -> None:
+        """`names` are the job's placeholders, e.g. `pipeline_job_name`."""
+        self._run = run_id
+        self._backend = backend
+        self._state = state
+        self._settings = settings
+        self._ledger = ledger
+        self._options = options
+        self._images: dict[tuple[str, PullPolicy], Image] = {}
+        self._workspace = self._make_workspace() if pipeline.workspace else None
+        self.names = dict(names)
+        if self._workspace is not None:
+            # Without a container the step sees the folder where it is.
+            inside = backend.capabilities.isolates_filesystem
+            self.names["workspace_path"] = WORKSPACE if inside else str(self._workspace)
+
+    def _make_workspace(self) -> Path:
+        folder = self._state.run(self._run) / "workspace"
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o1777)
+        return folder
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether tasks may come from the cache: what one leaves in a workspace is not in its outputs, so it must run."""
+        return self._workspace is None
+
+    def resolve_images(self, pipeline: Pipeline) -> None:
+        """Find every image that the pipeline names, so that a missing one is known before anything starts."""
+        for component in pipeline.components.values():
+            container = component.implementation
+            if isinstance(container, Container) and "{{" not in container.image:
+                self._image(container.image, container)
+
+    def _image(self, reference: str, container: Container) -> Image:
+        policy = _PULL.get(container.kubernetes.pull_policy)
+        if policy is None:
+            raise BadInput(
+                f"image pull policy {container.kubernetes.pull_policy!r}: must be Always, IfNotPresent or Never"
+            )
+        if (reference, policy) not in self._images:
+            self._images[reference, policy] = self._backend.resolve_image(reference, policy)
+        return self._images[reference, policy]
+
+    def task_names(self, work: Work) -> dict[str, str]:
+        return {
+            **self.names,
+            "pipeline_task_name": work.task.name,
+            "pipeline_task_uuid": f"{self._run}/{work.path}",
+        }
+
+    def job(self, work: Work) -> Job:
+        """Return the job of a container leaf. Raises BadInput, EnvironmentProblem (image), Unsupported."""
+        container = work.component.implementation
+        if not isinstance(container, Container):
+            raise AssertionError("only a container has a job")
+        names = self.task_names(work)
+        context = Context(parameters=work.inputs.parameters, channels=work.inputs.channels, job=names)
+        image = self._image(resolve(container.image, context), container)
+        demand, limits = demand_of(container.resources, context, work.path)
+        shm = parse_memory(container.kubernetes.shared_memory, f"{work.path}: shared memory")
+        self._ledger.check(demand, work.path)
+        extras = self._extras(work, container)
+        identity = identify(work.component, container, work.inputs, image.digest, names, extras.identity)
+        if work.task.cache_key:
+            identity = identify_by_key(work.component, resolve(work.task.cache_key, context))
+        label = work.component.name.removeprefix("comp-")
+        plan = Plan(
+            run=self._run,
+            path=work.path,
+            number=0,
+            component=work.component,
+            container=container,
+            inputs=work.inputs,
+            image=image,
+            limits=replace(limits, shm=shm),
+            network=self._settings.network.get(label, "none"),
+            env=thread_environment(demand.cpus),
+            job=names,
+            volumes=self._volumes(work, container),
+            extras=extras,
+            labels=dict(container.kubernetes.labels),
+            deadline=self._deadline(label, container),
+        )
+        return Job(work, demand, plan, identity)
+
+    def _deadline(self, label: str, container: Container) -> float | None:
+        """Return the shorter of what the pipeline and what the project's settings allow one attempt, in seconds."""
+        given = [container.kubernetes.deadline, self._settings.timeout.get(label)]
+        return min((seconds for seconds in given if seconds is not None), default=None)
+
+    def _volumes(self, work: Work, container: Container) -> tuple[Mount, ...]:
+        mounts = []
+        for volume in container.volumes:
+            claim = work.scope.parameter(volume.name)
+            if not isinstance(claim, str) or not claim:
+                raise BadInput(f"{work.path}: the claim mounted at {volume.path} has no name")
+            folder = self._state.volume(claim, volume.sub_path)
+            mounts.append(Mount(folder, PurePosixPath(volume.path), read_only=False))
+        if self._workspace is not None:
+            mounts.append(Mount(self._workspace, PurePosixPath(self.names["workspace_path"]), read_only=False))
+        return tuple(mounts)
+
+    def _extras(self, work: Work, container: Container) -> Extras:
+        fields = {
+            "metadata.name": safe_name(work.path),
+            "metadata.namespace": "default",
+            "metadata.uid": f"{self._run}/{work.path}",
+        }
+        return resolve_extras(container.kubernetes, self._options.configs, work.scope, fields, work.path)

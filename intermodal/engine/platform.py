@@ -1,0 +1,154 @@
+"""What a platform spec asks for, given on one machine: secrets and config maps from local folders, scratch folders, field paths.
+
+A secret is a folder `<secrets>/<name>/` with a file for each key, as Kubernetes mounts it. For an attempt its keys are copied
+where only the step's uid can read them, and removed when the attempt ends. Values never enter the record, the log or the
+fingerprint; the time at which a key was last written does, so that a rotated secret is another task.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from intermodal.engine.backend import STEP_UID, Mount
+from intermodal.engine.layout import safe_name
+from intermodal.engine.resolve import MISSING, Scope
+from intermodal.errors import BadInput
+from intermodal.spec.types import ConfigRef, KubernetesSettings
+
+_FIELD = re.compile(r"metadata\.(?P<kind>labels|annotations)\[['\"](?P<key>[^'\"]+)['\"]\]")
+
+
+@dataclass(frozen=True)
+class ConfigFolders:
+    """Where secrets and config maps are found: a folder each, with a folder for each name and a file for each key."""
+
+    secrets: Path
+    config_maps: Path
+
+    def find(self, reference: ConfigRef, scope: Scope, place: str) -> Path | None:
+        """Return the folder of a secret or config map, None if it is optional and absent. Raises BadInput naming it."""
+        name = scope.parameter(reference.name)
+        if name is MISSING or name in (None, ""):
+            if reference.optional:
+                return None
+            raise BadInput(f"{place}: a {reference.kind} has no name")
+        root = self.secrets if reference.kind == "secret" else self.config_maps
+        folder = root / safe_name(str(name))
+        if folder.is_dir():
+            return folder
+        if reference.optional:
+            return None
+        raise BadInput(
+            f"{place}: {reference.kind} {name!r} is not in {root}",
+            hint=f"make the folder {folder} with a file for each key",
+        )
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What an attempt gets beside its inputs. `identity` is what of it counts in the fingerprint: names and versions."""
+
+    folders: tuple[tuple[Path, PurePosixPath], ...] = ()
+    """Folders of secrets and config maps, and where the step sees them."""
+    secret_env: tuple[tuple[str, Path], ...] = ()
+    """Variable and the file that holds its value, read at the start of each attempt."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    scratch: tuple[PurePosixPath, ...] = ()
+    identity: tuple[Any, ...] = ()
+
+
+def resolve_extras(
+    settings: KubernetesSettings, folders: ConfigFolders, scope: Scope, names: Mapping[str, str], place: str
+) -> Extras:
+    """Find what the settings name. `names` gives the pod fields `metadata.name` and so on. Raises BadInput."""
+    mounted: list[tuple[Path, PurePosixPath]] = []
+    variables: list[tuple[str, Path]] = []
+    identity: list[Any] = []
+    for volume in settings.config_volumes:
+        folder = folders.find(volume.config, scope, place)
+        if folder is not None:
+            mounted.append((folder, PurePosixPath(volume.path)))
+            identity.append([volume.path, folder.name, _versions(folder)])
+    for item in settings.config_env:
+        folder = folders.find(item.config, scope, place)
+        path = folder / item.key if folder is not None else None
+        if path is not None and path.is_file():
+            variables.append((item.variable, path))
+            identity.append([item.variable, path.parent.name, item.key, path.stat().st_mtime_ns])
+        elif not item.config.optional:
+            raise BadInput(f"{place}: {item.config.kind} {folder.name if folder else ''!r} has no key {item.key!r}")
+    env = {variable: _field(path, settings, names, place) for variable, path in settings.fields}
+    return Extras(
+        tuple(mounted), tuple(variables), env, tuple(map(PurePosixPath, settings.empty_dirs)), tuple(identity)
+    )
+
+
+def _versions(folder: Path) -> list[Any]:
+    return [[path.name, path.stat().st_mtime_ns] for path in sorted(folder.iterdir()) if path.is_file()]
+
+
+def _field(path: str, settings: KubernetesSettings, names: Mapping[str, str], place: str) -> str:
+    """Return the value of a pod field path. Raises BadInput for one that means nothing on one machine."""
+    if match := _FIELD.fullmatch(path):
+        pairs = dict(settings.labels if match["kind"] == "labels" else settings.annotations)
+        return pairs.get(match["key"], "")
+    if path in names:
+        return names[path]
+    raise BadInput(
+        f"{place}: the field path {path!r} has no meaning on one machine",
+        hint=f"known: {', '.join(names)}, labels, annotations",
+    )
+
+
+class Provided:
+    """The extras of one attempt on disk: made before it starts, gone when it has ended (use with `with`)."""
+
+    def __init__(self, extras: Extras, attempt: Path, *, own_uid: bool, adopted: bool = False) -> None:
+        """`own_uid`: whether the step runs as this process's uid (else, where this is root, as STEP_UID).
+
+        `adopted`: the attempt has them already, from the runner that started it.
+        """
+        self._adopted = adopted
+        self._extras = extras
+        self._folder = attempt / "extras"
+        self._uid = None if own_uid or os.geteuid() != 0 else STEP_UID
+        self.mounts: tuple[Mount, ...] = ()
+        self.env: dict[str, str] = dict(extras.env)
+
+    def __enter__(self) -> Provided:
+        if self._adopted:
+            return self
+        mounts = []
+        for number, (source, target) in enumerate(self._extras.folders):
+            mounts.append(Mount(self._copy(source, self._folder / f"config-{number}"), target))
+        for number, target in enumerate(self._extras.scratch):
+            scratch = self._folder / f"scratch-{number}"
+            scratch.mkdir(parents=True)
+            scratch.chmod(0o1777)
+            mounts.append(Mount(scratch, target, read_only=False))
+        self.mounts = tuple(mounts)
+        for variable, path in self._extras.secret_env:
+            self.env[variable] = path.read_text(encoding="utf-8")
+        return self
+
+    def _copy(self, source: Path, target: Path) -> Path:
+        target.mkdir(parents=True, mode=0o700)
+        for path in sorted(source.iterdir()):
+            if path.is_file():
+                descriptor = os.open(target / path.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+                with os.fdopen(descriptor, "wb") as stream:
+                    stream.write(path.read_bytes())
+                if self._uid is not None:
+                    os.chown(target / path.name, self._uid, self._uid)
+        if self._uid is not None:
+            os.chown(target, self._uid, self._uid)
+        return target
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
