@@ -26,6 +26,7 @@ class Verb(Protocol):
 
 VERBS = {
     "run": "run a pipeline on this machine",
+    "resume": "go on with a run that was stopped, killed, or failed",
     "runs": "list the runs of this state folder",
     "show": "show a run: its tasks, failures and outputs",
     "logs": "print the log of a task",

@@ -6,26 +6,46 @@ Exit 0 only if every task that ran is green. Ctrl-C (or SIGTERM) stops the conta
 from __future__ import annotations
 
 import argparse
-import json
-import signal
+import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from intermodal.cli.backends import add_backend_argument, make_backend
+from intermodal.cli.executing import execute, exit_code, print_result
 from intermodal.cli.progress import progress
 from intermodal.cli.sources import Source, load_source, read_values
 from intermodal.engine.options import Options
-from intermodal.engine.runner import Runner
-from intermodal.engine.session import Request, Result, Session
-from intermodal.engine.states import State
-from intermodal.errors import BadInput, ExitCode
+from intermodal.engine.platform import ConfigFolders
+from intermodal.engine.session import Request, Session
+from intermodal.errors import BadInput
 from intermodal.settings import find_project, load_settings
 
 HELP = "run a pipeline on this machine"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    add_request_arguments(parser)
+    parser.add_argument("--fail-fast", action="store_true", help="start nothing more once a task failed")
+    parser.add_argument(
+        "--max-parallel", type=int, default=16, metavar="N", help="attempts at once at most (default: 16)"
+    )
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="TIME", help="stop the run after this long, e.g. 90s, 30m, 2h"
+    )
+    parser.add_argument(
+        "--success-word",
+        choices=("COMPLETE", "SUCCEEDED"),
+        default="COMPLETE",
+        help="what PipelineTaskFinalStatus says of a task that succeeded: as KFP's open-source backend (default) or as its docs",
+    )
+    parser.add_argument("--plain", action="store_true", help="plain lines, no live display")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
+
+
+def add_request_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says what to run, and from which cache: the part that `run` and `plan` share."""
     parser.add_argument("pipeline", type=Path, help="a Python file with a @dsl.pipeline, or compiled IR YAML")
     parser.add_argument("--pipeline", dest="name", metavar="NAME", help="which pipeline of the file, if it has several")
     parser.add_argument(
@@ -40,31 +60,61 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_backend_argument(parser)
     parser.add_argument("--no-cache", action="store_true", help="run every task, whatever ran before")
-    parser.add_argument("--fail-fast", action="store_true", help="start nothing more once a task failed")
     parser.add_argument(
-        "--max-parallel", type=int, default=16, metavar="N", help="attempts at once at most (default: 16)"
+        "--no-cache-task", action="append", default=[], metavar="TASK", help="run this task (a name, or a path) even so"
     )
-    parser.add_argument("--plain", action="store_true", help="plain lines, no live display")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
+    for name, what in (("secrets", "secrets"), ("config-maps", "config maps")):
+        parser.add_argument(
+            f"--{name}",
+            type=Path,
+            metavar="DIR",
+            help=f"where {what} are: a folder each, a file for each key (default: {name} in the state folder)",
+        )
+
+
+def read_options(args: argparse.Namespace) -> Options:
+    """Return the options that `run` and `plan` share."""
+    folders = ConfigFolders(
+        (args.secrets or args.state / "secrets").absolute(), (args.config_maps or args.state / "config-maps").absolute()
+    )
+    return Options(cache=not args.no_cache, no_cache_tasks=frozenset(args.no_cache_task), configs=folders)
+
+
+def read_request(args: argparse.Namespace) -> Request:
+    """Return what to run. Raises BadInput."""
+    source = load_source(args.pipeline, args.name)
+    request = _request(source, read_values(args.config, args.arg), from_file=args.config is not None)
+    return replace(request, project=find_project(args.pipeline.absolute().parent))
 
 
 def run(args: argparse.Namespace) -> int:
     if args.max_parallel < 1:
         raise BadInput(f"--max-parallel {args.max_parallel}: must be at least 1")
-    source = load_source(args.pipeline, args.name)
-    request = _request(source, read_values(args.config, args.arg), from_file=args.config is not None)
-    project = find_project(args.pipeline.absolute().parent)
-    options = Options(cache=not args.no_cache, fail_fast=args.fail_fast, slots=args.max_parallel)
-    backend = make_backend(args.backend, project or Path.cwd(), args.state)
+    request = read_request(args)
+    options = replace(
+        read_options(args),
+        fail_fast=args.fail_fast,
+        slots=args.max_parallel,
+        timeout=args.timeout,
+        success_word=args.success_word,
+    )
+    backend = make_backend(args.backend, request.project or Path.cwd(), args.state)
     with (
-        Session(args.state, backend, load_settings(project), options) as session,
+        Session(args.state, backend, load_settings(request.project), options) as session,
         progress(live=sys.stderr.isatty() and not args.plain) as observer,
     ):
         runner = session.runner(request, observer)
-        observer.begin(runner.run_id, [*source.pipeline.not_applied, *backend.capabilities.notes])
-        result = _execute(session, runner)
-    _print_json(result) if args.json else _print_result(result)
-    return _exit_code(result.state)
+        observer.begin(runner.run_id, [*request.pipeline.not_applied, *backend.capabilities.notes])
+        result = execute(session, runner)
+    print_result(result, as_json=args.json)
+    return exit_code(result.state)
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|)", text)
+    if not match or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of time such as 90s, 30m or 2h")
+    return float(match[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def _request(source: Source, values: dict[str, Any], *, from_file: bool) -> Request:
@@ -86,53 +136,3 @@ def _request(source: Source, values: dict[str, Any], *, from_file: bool) -> Requ
         return parse_argument(value, declared[name], f"argument {name}") if is_text else value
 
     return Request(source.pipeline, {name: typed(name, value) for name, value in values.items()})
-
-
-def _execute(session: Session, runner: Runner) -> Result:
-    """Run with signals turned into a stop of the run."""
-    handlers = {
-        number: signal.signal(number, lambda *_: runner.stop())
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    try:
-        return session.execute(runner)
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _exit_code(state: State) -> int:
-    if state.green:
-        return ExitCode.OK
-    return ExitCode.CANCELLED if state is State.CANCELLED else ExitCode.RUN_FAILED
-
-
-def _print_json(result: Result) -> None:
-    document = {
-        "run": result.run_id,
-        "state": result.state.value,
-        "folder": str(result.folder),
-        "parameters": dict(result.outputs.parameters),
-        "artifacts": {name: str(path) for name, path in result.files.items()},
-    }
-    print(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False))
-
-
-def _print_result(result: Result) -> None:
-    """Print the pipeline's Markdown outputs as text, then where everything is."""
-    from rich.console import Console
-    from rich.markdown import Markdown
-
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    for path in result.files.values():
-        if path.suffix == ".md":
-            console.print(Markdown(path.read_text(encoding="utf-8")))
-            console.print()
-    word = {State.SUCCEEDED: "succeeded", State.CACHED: "succeeded, all of it cached"}.get(
-        result.state, result.state.value.lower()
-    )
-    print(f"run {result.run_id} {word}")
-    for name, path in result.files.items():
-        print(f"  {name}: {path}")
-    if not result.state.green:
-        print(f"  why: intermodal show {result.run_id}")

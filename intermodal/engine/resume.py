@@ -1,19 +1,25 @@
-"""What the record says of a run that goes on: finished leaves, attempts without an end, numbers of attempts."""
+"""What the record says of a run that goes on: what was asked, finished leaves, attempts without an end; and who may go on."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from intermodal.engine.artifacts import Outputs
+from intermodal.engine.artifacts import Artifact, Inputs, Outputs
 from intermodal.engine.database import Database
 from intermodal.engine.job import LiveAttempt
+from intermodal.engine.layout import StateFolder
+from intermodal.engine.options import Options
 from intermodal.engine.states import State
 from intermodal.errors import BadInput
+from intermodal.settings import Settings
+from intermodal.spec.load import load_pipeline
+from intermodal.spec.types import Pipeline
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,65 @@ def read_past(database: Database, run: str) -> Past:
         if row["ended"] is None:
             live[row["path"]] = LiveAttempt(row["number"], row["started"])
     return Past(green, live, attempts)
+
+
+def tidy_finished(state: StateFolder, run: str, past: Past) -> None:
+    """Remove what a killed runner left of attempts whose outputs are in the store."""
+    for path in past.green:
+        for number in range(1, past.attempts.get(path, 0) + 1):
+            shutil.rmtree(state.attempt(run, path, number) / "outputs", ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class KeptRequest:
+    """What a run was asked to do, as its record keeps it."""
+
+    pipeline: Pipeline
+    inputs: Inputs
+    names: Mapping[str, str]
+    """The job's placeholders, e.g. `pipeline_job_name`."""
+    options: Options
+    settings: Settings
+    project: Path | None
+
+
+def read_request(database: Database, state: StateFolder, run: str) -> KeptRequest:
+    """Read what a run was asked to do. Raises BadInput if an older version made it, which kept too little."""
+    row = database.query("SELECT request FROM runs WHERE id=?", (run,))[0]
+    path = state.run(run) / "pipeline.yaml"
+    if row["request"] is None or not path.is_file():
+        raise BadInput(f"run {run}: its record does not hold what to run")
+    document = json.loads(row["request"])
+    artifacts = {
+        name: tuple(Artifact.from_json(item) for item in items) for name, items in document["artifacts"].items()
+    }
+    return KeptRequest(
+        load_pipeline(path),
+        Inputs(document["parameters"], artifacts),
+        document["names"],
+        Options.from_json(document["options"]),
+        Settings.model_validate(document["settings"]),
+        Path(document["project"]) if document.get("project") else None,
+    )
+
+
+class StateUse:
+    """Held, shared, by whatever may add to the store of a state folder; `gc` takes it alone."""
+
+    def __init__(self, root: Path, *, alone: bool = False) -> None:
+        """Raises BadInput if it is wanted alone and others use the folder; waits for a `gc` that is going on."""
+        self._descriptor = os.open(root / "use.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        kind = fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH
+        try:
+            fcntl.flock(self._descriptor, kind)
+        except BlockingIOError as error:
+            os.close(self._descriptor)
+            raise BadInput(
+                f"{root}: runs are going on here", hint="wait for them; `intermodal runs` lists them"
+            ) from error
+
+    def release(self) -> None:
+        os.close(self._descriptor)
 
 
 class RunLock:

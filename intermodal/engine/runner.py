@@ -302,7 +302,9 @@ class Runner:
         lost = job.live is not None and failure is not None and failure.kind is FailureClass.ENGINE_LOST
         delay = 0.0 if lost else policy.delay * policy.factor ** (attempts - 1)
         over = attempts > policy.count or time.monotonic() + delay > job.first_attempt + policy.total
-        if over and not lost:  # an attempt that died with its runner says nothing about the step
+        if lost:  # an attempt that died with its runner says nothing about the step
+            job.restart_after(job.plan.number)
+        elif over:
             return False
         reason = failure.message if failure else ""
         self._record.observer.line(

@@ -24,7 +24,7 @@ from intermodal.engine.planner import Planner
 from intermodal.engine.python import PythonFolders
 from intermodal.engine.record import Observer, Record
 from intermodal.engine.resources import Ledger, machine
-from intermodal.engine.resume import Past, RunLock, read_past
+from intermodal.engine.resume import Past, RunLock, StateUse, read_past, read_request, tidy_finished
 from intermodal.engine.runner import Runner, Services
 from intermodal.engine.states import State
 from intermodal.engine.store import BadContent, Store
@@ -32,7 +32,6 @@ from intermodal.engine.values import coerce, parse_argument
 from intermodal.errors import BadInput
 from intermodal.settings import Settings
 from intermodal.spec.document import canonical_json, sha256_text
-from intermodal.spec.load import load_pipeline
 from intermodal.spec.types import InputParameter, Pipeline
 
 
@@ -59,6 +58,8 @@ class Request:
     arguments: Mapping[str, Any]
     parse: bool = False
     configuration: Mapping[str, Any] = field(default_factory=dict)
+    project: Path | None = None
+    """The project's folder, whose settings hold."""
 
 
 class Session:
@@ -74,6 +75,7 @@ class Session:
         self._database = Database(self.state.database)
         self._store = Store(self.state.store, self._faults)
         self._lock: RunLock | None = None
+        self._use = StateUse(self.state.root)
 
     def __enter__(self) -> Session:
         return self
@@ -83,6 +85,7 @@ class Session:
         self._database.close()
         if self._lock is not None:
             self._lock.release()
+        self._use.release()
 
     def runner(self, request: Request, observer: Observer) -> Runner:
         """Check everything that can be known before a task starts, record the run, and return its runner.
@@ -105,6 +108,7 @@ class Session:
             "artifacts": {name: [item.as_json() for item in items] for name, items in inputs.artifacts.items()},
             "options": self._options.as_json(),
             "settings": self._settings.model_dump(),
+            "project": str(request.project) if request.project else None,
         }
         self._database.add_run(
             run_id,
@@ -125,21 +129,13 @@ class Session:
         EnvironmentProblem as `runner` does.
         """
         self._lock = RunLock(self.state.run(run_id), run_id)
-        row = self._database.query("SELECT request FROM runs WHERE id=?", (run_id,))[0]
-        if row["request"] is None:
-            raise BadInput(f"run {run_id} was made by a version whose runs cannot be resumed")
-        document = json.loads(row["request"])
-        self._options = Options.from_json(document["options"])
-        self._settings = Settings.model_validate(document["settings"])
-        pipeline = load_pipeline(self.state.run(run_id) / "pipeline.yaml")
-        artifacts = {
-            name: tuple(Artifact.from_json(item) for item in items) for name, items in document["artifacts"].items()
-        }
+        kept = read_request(self._database, self.state, run_id)
+        self._options, self._settings = kept.options, kept.settings
         self.backend.prepare(self.state.root)
         self._store.sweep()
         past = read_past(self._database, run_id)
-        inputs = Inputs(document["parameters"], artifacts)
-        runner = self._assemble(pipeline, inputs, run_id, document["names"], observer, past)
+        tidy_finished(self.state, run_id, past)
+        runner = self._assemble(kept.pipeline, kept.inputs, run_id, kept.names, observer, past)
         self._database.reopen_run(run_id)
         return runner
 

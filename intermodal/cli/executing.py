@@ -1,0 +1,80 @@
+"""What `run`, `resume` and `replay` share: signals while a run goes on, and what is printed at its end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from intermodal.engine.runner import Runner
+from intermodal.engine.session import Result, Session
+from intermodal.engine.states import State
+from intermodal.errors import ExitCode
+
+
+@contextmanager
+def stopping(stop: Callable[[], None]) -> Iterator[None]:
+    """Turn SIGINT, SIGTERM and SIGHUP into `stop` while the body runs."""
+    handlers = {
+        number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def execute(session: Session, runner: Runner) -> Result:
+    """Run to the end with signals turned into a stop of the run."""
+    with stopping(runner.stop):
+        return session.execute(runner)
+
+
+def exit_code(state: State) -> int:
+    if state.green:
+        return ExitCode.OK
+    return ExitCode.CANCELLED if state is State.CANCELLED else ExitCode.RUN_FAILED
+
+
+def print_result(result: Result, *, as_json: bool) -> None:
+    """Print the pipeline's Markdown outputs as text, then where everything is; or the result as one JSON document."""
+    if as_json:
+        _print_json(result)
+        return
+    _print_markdown(result)
+    word = {State.SUCCEEDED: "succeeded", State.CACHED: "succeeded, all of it cached"}.get(
+        result.state, result.state.value.lower()
+    )
+    print(f"run {result.run_id} {word}")
+    for name, path in result.files.items():
+        print(f"  {name}: {path}")
+    if not result.state.green:
+        print(f"  why: intermodal show {result.run_id}")
+        print(f"  go on: intermodal resume {result.run_id}")
+
+
+def _print_json(result: Result) -> None:
+    document = {
+        "run": result.run_id,
+        "state": result.state.value,
+        "folder": str(result.folder),
+        "parameters": dict(result.outputs.parameters),
+        "artifacts": {name: str(path) for name, path in result.files.items()},
+    }
+    print(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False))
+
+
+def _print_markdown(result: Result) -> None:
+    pages = [path for path in result.files.values() if path.suffix == ".md"]
+    if not pages:
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    for path in pages:
+        console.print(Markdown(path.read_text(encoding="utf-8")))
+        console.print()

@@ -1,0 +1,64 @@
+"""`intermodal resume [RUN]`: go on with a run. Green tasks stay, living steps are adopted, finished ones harvested.
+
+Exit codes as `run`. The run's own options and settings hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sqlite3
+import sys
+from pathlib import Path
+
+from intermodal.cli.backends import make_backend
+from intermodal.cli.executing import execute, exit_code, print_result
+from intermodal.cli.progress import progress
+from intermodal.cli.records import find_run, open_database
+from intermodal.engine.database import Database
+from intermodal.engine.layout import StateFolder
+from intermodal.engine.resume import read_request
+from intermodal.engine.session import Session
+from intermodal.engine.states import State
+from intermodal.errors import BadInput
+
+HELP = "go on with a run that was stopped, killed, or failed"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run_id",
+        nargs="?",
+        metavar="RUN",
+        help="a run, or a unique part of its name (default: the newest that is not green)",
+    )
+    parser.add_argument("--plain", action="store_true", help="plain lines, no live display")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
+
+
+def run(args: argparse.Namespace) -> int:
+    database = open_database(args.state)
+    try:
+        found = find_run(database, args.run_id) if args.run_id else _newest_unfinished(database)
+        kept = read_request(database, StateFolder.at(args.state), found["id"])
+    finally:
+        database.close()
+    if State(found["state"]).green:
+        print(f"run {found['id']} has {found['state'].lower()} already")
+        return 0
+    backend = make_backend(found["backend"], kept.project or Path.cwd(), args.state)
+    with (
+        Session(args.state, backend, kept.settings, kept.options) as session,
+        progress(live=sys.stderr.isatty() and not args.plain) as observer,
+    ):
+        runner = session.resume(found["id"], observer)
+        observer.begin(runner.run_id, [*kept.pipeline.not_applied, *backend.capabilities.notes])
+        result = execute(session, runner)
+    print_result(result, as_json=args.json)
+    return exit_code(result.state)
+
+
+def _newest_unfinished(database: Database) -> sqlite3.Row:
+    for row in database.query("SELECT * FROM runs ORDER BY started DESC"):
+        if not State(row["state"]).green:
+            return row
+    raise BadInput("every run here is green", hint="`intermodal runs` lists them")
