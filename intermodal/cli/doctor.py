@@ -145,11 +145,11 @@ def _engine_limits(info: dict[str, Any]) -> Iterator[Check]:
 
 
 def _sharing(client: APIClient, state: Path) -> Check:
-    from intermodal.backends.docker.probe import check_sharing
+    from intermodal.backends.docker.probe import probe
 
     place = _nearest(state)
     try:
-        check_sharing(client, place)
+        probe(client, place)
     except EnvironmentProblem as problem:
         return Check("fail", "sharing", problem.message, problem.hint)
     except OSError as error:

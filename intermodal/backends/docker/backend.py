@@ -78,7 +78,8 @@ class DockerBackend:
         state_dir.mkdir(parents=True, exist_ok=True)
         self._state_dir = state_dir.resolve()
         try:
-            check_sharing(self._client, self._state_dir)
+            client, traits = self._engine()
+            check_sharing(client, self._state_dir, traits.identity)
         except CONNECTION_ERRORS as error:
             raise EnvironmentProblem("the Docker engine stopped answering") from error
 
@@ -86,7 +87,8 @@ class DockerBackend:
         """Find the image (pull it if it is not ours) and hash its content. Raises EnvironmentProblem naming it."""
         memo = self._state_dir / "images" if self._state_dir else None
         try:
-            return images.resolve(self._client, reference, memo, pull)
+            client, traits = self._engine()
+            return images.resolve(client, reference, memo, traits, pull)
         except docker.errors.APIError as error:
             raise EnvironmentProblem(f"image {reference}: {explain(error)}") from error
         except CONNECTION_ERRORS as error:

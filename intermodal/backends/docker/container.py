@@ -44,6 +44,12 @@ class EngineTraits:
     user: str
     userns: str | None
     local_log_driver: bool
+    identity: str = ""
+    """What tells this engine from every other; empty if it does not say."""
+    architecture: str = ""
+    """As the kernel names it, e.g. x86_64."""
+    desktop: bool = False
+    """Docker Desktop, which emulates other architectures."""
 
     @staticmethod
     def of(info: Mapping[str, Any]) -> EngineTraits:
@@ -56,7 +62,14 @@ class EngineTraits:
             uid, gid = STEP_UID, STEP_UID
         # A daemon that remaps users would make outputs belong to a uid nobody asked for.
         userns = "host" if re.search(r"name=userns", options) else None
-        return EngineTraits(f"{uid}:{gid}", userns, "local" in ((info.get("Plugins") or {}).get("Log") or ()))
+        return EngineTraits(
+            user=f"{uid}:{gid}",
+            userns=userns,
+            local_log_driver="local" in ((info.get("Plugins") or {}).get("Log") or ()),
+            identity=str(info.get("ID") or ""),
+            architecture=str(info.get("Architecture") or ""),
+            desktop="Docker Desktop" in str(info.get("OperatingSystem")),
+        )
 
 
 def container_config(client: APIClient, launch: Launch, traits: EngineTraits, state: str) -> dict[str, Any]:

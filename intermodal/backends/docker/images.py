@@ -16,6 +16,7 @@ import docker.errors
 from docker import APIClient
 
 from intermodal.backends.docker.client import CONNECTION_ERRORS, explain
+from intermodal.backends.docker.container import EngineTraits
 from intermodal.engine.backend import Image, PullPolicy
 from intermodal.errors import EnvironmentProblem
 
@@ -32,7 +33,9 @@ _IGNORED_FOLDERS = ("var/log/", "dev/", "proc/", "sys/")
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
-def resolve(client: APIClient, reference: str, memo: Path | None, pull: PullPolicy = "missing") -> Image:
+def resolve(
+    client: APIClient, reference: str, memo: Path | None, engine: EngineTraits, pull: PullPolicy = "missing"
+) -> Image:
     """Return the image `reference` with its content identity; pull it first if it is not here and is not one of ours.
 
     With pull policy `always` it is pulled even if it is here, with `never` not at all.
@@ -44,7 +47,7 @@ def resolve(client: APIClient, reference: str, memo: Path | None, pull: PullPoli
         raise EnvironmentProblem(f"image {reference} is not here, and its pull policy is Never")
     if details is None or (pull == "always" and not reference.startswith(LOCAL_PREFIX)):
         details = _pull(client, reference)
-    _check_machine(client, reference, details)
+    _check_machine(engine, reference, details)
     identity = str(details["Id"])
     pinned = sorted(str(item).partition("@")[2] for item in details.get("RepoDigests") or ())
     return Image(reference, identity, pinned[0] if pinned else content_digest(client, details, memo))
@@ -81,12 +84,11 @@ def _has_tag(reference: str) -> bool:
     return "@" in reference or ":" in reference.rpartition("/")[2]
 
 
-def _check_machine(client: APIClient, reference: str, details: Mapping[str, Any]) -> None:
+def _check_machine(engine: EngineTraits, reference: str, details: Mapping[str, Any]) -> None:
     """Refuse an image for another processor unless this machine emulates it."""
     wanted = str(details.get("Architecture") or "")
-    info = client.info()
-    have = _MACHINES.get(str(info.get("Architecture")), str(info.get("Architecture")))
-    emulated = "Docker Desktop" in str(info.get("OperatingSystem")) or any(
+    have = _MACHINES.get(engine.architecture, engine.architecture)
+    emulated = engine.desktop or any(
         Path("/proc/sys/fs/binfmt_misc", f"qemu-{name}").exists() for name in (wanted, *_aliases(wanted))
     )
     if wanted and wanted != have and not emulated:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import secrets
 import tarfile
 import tempfile
@@ -22,25 +24,41 @@ _HINT = (
 )
 
 
-def check_sharing(client: APIClient, folder: Path) -> None:
+def check_sharing(client: APIClient, folder: Path, engine: str) -> None:
+    """Make sure, once for each pair of them, that the engine with the id `engine` shares the file system of `folder`.
+
+    The answer is remembered in the folder under the engine's id and the folder's own identity (device, inode, path): for the
+    same engine and the same folder it does not change, and asking takes a container. Raises EnvironmentProblem as `probe`.
+    """
+    status = folder.stat()
+    pair = json.dumps([engine, address(), str(folder), status.st_dev, status.st_ino])
+    known = folder / "engines" / hashlib.sha256(pair.encode()).hexdigest()
+    if engine and known.is_file():
+        return
+    probe(client, folder)
+    known.parent.mkdir(exist_ok=True)
+    known.write_text(pair, encoding="utf-8")
+
+
+def probe(client: APIClient, folder: Path) -> None:
     """Bind-mount a new folder in `folder`, read a random file through the engine and write one back.
 
     Needs no image and runs nothing: the engine itself copies from and to the mount of a container that never starts.
     Raises EnvironmentProblem with the reason if the engine does not share this file system.
     """
     with tempfile.TemporaryDirectory(prefix="probe-", dir=folder) as name:
-        probe = Path(name)
+        place = Path(name)
         token = secrets.token_hex(16).encode()
-        (probe / "from-here").write_bytes(token)
+        (place / "from-here").write_bytes(token)
         image = _empty_image(client)
         container = ""
         try:
             host = client.create_host_config(
-                mounts=[Mount(_TARGET, str(probe.absolute()), type="bind")], network_mode="none"
+                mounts=[Mount(_TARGET, str(place.absolute()), type="bind")], network_mode="none"
             )
             made = client.create_container(image, command=["-"], host_config=host, labels={"io.intermodal.probe": "1"})
             container = made["Id"]
-            _compare(client, container, probe, token)
+            _compare(client, container, place, token)
         except docker.errors.APIError as error:
             raise _refusal(folder, explain(error)) from error
         finally:

@@ -69,11 +69,34 @@ def test_a_context_that_does_not_exist_is_not_the_default_engine(contexts, monke
 
 def test_the_probe_passes_here_and_leaves_nothing(docker):
     client = docker.backend._client
-    probe.check_sharing(client, docker.state)
+    probe.probe(client, docker.state)
     assert list(docker.state.glob("probe-*")) == []
     tags = [tag for image in client.images() for tag in image["RepoTags"] or ()]
     assert not [tag for tag in tags if tag.startswith("intermodal-probe")]
     assert client.containers(all=True, filters={"label": "io.intermodal.probe"}) == []
+
+
+def test_a_pair_of_engine_and_folder_is_asked_once(docker, tmp_path_factory):
+    client = docker.backend._client
+
+    def probes(folder, engine):
+        since = int(time.time()) - 1
+        before = made(client, since)
+        probe.check_sharing(client, folder, engine)
+        return made(client, since) - before
+
+    def made(client, since):
+        filters = {"event": "create", "label": "io.intermodal.probe=1"}
+        return sum(1 for _ in client.events(since=since, until=f"{time.time():.6f}", filters=filters, decode=True))
+
+    other = tmp_path_factory.mktemp("other")
+    asked = [
+        probes(docker.state, "one"),
+        probes(docker.state, "one"),
+        probes(docker.state, "two"),
+        probes(other, "one"),
+    ]
+    assert asked == [1, 0, 1, 1]
 
 
 def test_an_engine_that_sees_another_folder_is_refused(docker):
