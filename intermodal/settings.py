@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
@@ -20,6 +20,8 @@ class Settings(BaseModel):
     """Component name -> the network it may reach. What is not named here has none."""
     timeout: dict[str, PositiveFloat] = Field(default_factory=dict)
     """Component name -> seconds that one attempt may take."""
+    backends: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Name of a backend that a package gives -> its own options, which only that package understands."""
 
 
 def find_project(start: Path) -> Path | None:

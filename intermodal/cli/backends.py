@@ -1,29 +1,26 @@
-"""Backends by name, made only when chosen."""
+"""The option that says where steps run, and the backend that it names."""
 
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
+from intermodal.backends.registry import Place, default_backend, make_backend
 from intermodal.engine.backend import Backend
+from intermodal.settings import Settings
 
 
 def add_backend_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
-        choices=("docker", "process"),
-        default=os.environ.get("INTERMODAL_BACKEND", "docker"),
-        help="where steps run: in containers, or as plain processes in each step's locked environment (default: docker)",
+        default=default_backend(),
+        metavar="NAME",
+        help="where steps run: docker (in containers), process (as plain processes, each in its step's locked environment), or the "
+        "name of one that an installed package gives (default: docker, or $INTERMODAL_BACKEND)",
     )
 
 
-def make_backend(name: str, project: Path, state: Path) -> Backend:
-    """Return the backend; it is not asked anything yet."""
-    if name == "process":
-        from intermodal.backends.process import ProcessBackend
-
-        return ProcessBackend(project=project, state_dir=state.absolute())
-    from intermodal.backends.docker import DockerBackend
-
-    return DockerBackend()
+def chosen_backend(name: str, project: Path | None, state: Path, settings: Settings) -> Backend:
+    """Return the backend for a project's pipeline; it is not asked anything yet. Raises BadInput, EnvironmentProblem."""
+    place = Place(project or Path.cwd(), state.absolute(), settings.backends.get(name, {}))
+    return make_backend(name, place)

@@ -15,7 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from intermodal.cli.sources import compile_file
+    from intermodal.sources import compile_file
     from intermodal.spec.load import load_pipeline
 
     args.output.parent.mkdir(parents=True, exist_ok=True)

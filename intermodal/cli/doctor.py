@@ -59,6 +59,7 @@ def examine(state: Path) -> Iterator[Check]:
     yield _uv()
     yield _memory()
     yield _state(state)
+    yield from _backends()
     yield _disk("state disk", _nearest(state), "free some space, or put the state elsewhere with --state")
     yield from _engine(state)
 
@@ -98,6 +99,19 @@ def _state(state: Path) -> Check:
     except OSError as error:
         return Check("fail", "state", f"{state} cannot be written: {error.strerror}", "choose another with --state")
     return Check("ok", "state", f"{state} is writable" if place == state else f"{state} can be made")
+
+
+def _backends() -> Iterator[Check]:
+    """Say which packages give backends, and which of those cannot be loaded."""
+    from intermodal.backends.registry import plugins
+
+    for plugin in plugins():
+        try:
+            plugin.load()
+        except EnvironmentProblem as problem:
+            yield Check("warn", "backend", problem.message, problem.hint)
+        else:
+            yield Check("ok", "backend", f"{plugin.name}, of package {plugin.package}")
 
 
 def _disk(name: str, folder: Path, hint: str) -> Check:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import argparse
 import sqlite3
 import sys
-from pathlib import Path
 
-from intermodal.cli.backends import make_backend
+from intermodal.cli.backends import chosen_backend
 from intermodal.cli.executing import execute, exit_code, print_result
 from intermodal.cli.progress import progress
 from intermodal.cli.records import find_run, open_database
@@ -45,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     if State(found["state"]).green:
         print(f"run {found['id']} has {found['state'].lower()} already")
         return 0
-    backend = make_backend(found["backend"], kept.project or Path.cwd(), args.state)
+    backend = chosen_backend(found["backend"], kept.project, args.state, kept.settings)
     with (
         Session(args.state, backend, kept.settings, kept.options) as session,
         progress(live=sys.stderr.isatty() and not args.plain) as observer,

@@ -12,15 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from intermodal.cli.backends import add_backend_argument, make_backend
+from intermodal.cli.backends import add_backend_argument, chosen_backend
 from intermodal.cli.executing import execute, exit_code, print_result
 from intermodal.cli.progress import progress
-from intermodal.cli.sources import Source, load_source, read_values
 from intermodal.engine.options import Options
 from intermodal.engine.platform import ConfigFolders
 from intermodal.engine.session import Request, Session
 from intermodal.errors import BadInput
 from intermodal.settings import find_project, load_settings
+from intermodal.sources import Source, load_source, read_values
 
 HELP = "run a pipeline on this machine"
 
@@ -98,9 +98,10 @@ def run(args: argparse.Namespace) -> int:
         timeout=args.timeout,
         success_word=args.success_word,
     )
-    backend = make_backend(args.backend, request.project or Path.cwd(), args.state)
+    settings = load_settings(request.project)
+    backend = chosen_backend(args.backend, request.project, args.state, settings)
     with (
-        Session(args.state, backend, load_settings(request.project), options) as session,
+        Session(args.state, backend, settings, options) as session,
         progress(live=sys.stderr.isatty() and not args.plain) as observer,
     ):
         runner = session.runner(request, observer)

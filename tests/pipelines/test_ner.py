@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from intermodal.cli.sources import compile_file
+from intermodal.sources import compile_file
 from intermodal.spec.load import load_pipeline
 from intermodal.spec.types import Container, Dag, Pipeline
 from pipelines.experiment import load_experiment, to_arguments
