@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, field_serializer
 
+from intermodal.engine.backend import Network, Relaxation
 from intermodal.errors import BadInput
+
+EVERY = "*"
+"""In place of a component's name: every component that has no line of its own."""
 
 
 class Settings(BaseModel):
@@ -16,12 +21,35 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    network: dict[str, Literal["none", "tracking", "bridge"]] = Field(default_factory=dict)
-    """Component name -> the network it may reach. What is not named here has none."""
+    network: dict[str, Network] = Field(default_factory=dict)
+    """Component name -> the network it may reach; `*` names every component without a line of its own. The default is none."""
+    relax: dict[str, frozenset[Relaxation]] = Field(default_factory=dict)
+    """Component name (or `*`) -> what of the container contract it is spared. The default is nothing."""
     timeout: dict[str, PositiveFloat] = Field(default_factory=dict)
     """Component name -> seconds that one attempt may take."""
     backends: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Name of a backend that a package gives -> its own options, which only that package understands."""
+
+    def network_of(self, component: str) -> Network:
+        return self.network.get(component, self.network.get(EVERY, "none"))
+
+    def relaxation_of(self, component: str) -> frozenset[Relaxation]:
+        return self.relax.get(component, self.relax.get(EVERY, frozenset()))
+
+    def notes(self, components: Iterable[str]) -> list[str]:
+        """Return one line for each of the components that gets more than the container contract gives, by what it gets."""
+        names: dict[str, list[str]] = {}
+        for name in components:
+            given: list[str] = sorted(self.relaxation_of(name))
+            if (network := self.network_of(name)) != "none":
+                given.append(f"network {network}")
+            if given:
+                names.setdefault(", ".join(given), []).append(name)
+        return [f"relaxed for {', '.join(who)}: {what}" for what, who in names.items()]
+
+    @field_serializer("relax")
+    def _sorted(self, relax: dict[str, frozenset[Relaxation]]) -> dict[str, list[Relaxation]]:
+        return {name: sorted(words) for name, words in relax.items()}
 
 
 def find_project(start: Path) -> Path | None:
@@ -39,10 +67,38 @@ def load_settings(project: Path | None) -> Settings:
     path = project / "pyproject.toml"
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Settings.model_validate(document.get("tool", {}).get("intermodal", {}))
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{path}: {error}") from error
+    return _validated(document.get("tool", {}).get("intermodal", {}), f"{path}: [tool.intermodal]")
+
+
+def override(
+    settings: Settings, *, network: Sequence[str], relax: Sequence[str], components: Iterable[str]
+) -> Settings:
+    """Return the settings with words of the command line over them, each `[COMPONENT=]VALUE`; no component means every one.
+
+    Raises BadInput for a value that does not exist or a component that the pipeline does not have.
+    """
+    given = settings.model_dump()
+    known = set(components)
+    for option, table, words in (("--network", "network", network), ("--relax", "relax", relax)):
+        for word in words:
+            name, _, value = word.rpartition("=")
+            if name and name not in known:
+                raise BadInput(
+                    f"{option} {word}: the pipeline has no component {name!r}", hint=", ".join(sorted(known))
+                )
+            if not name:
+                given[table] = {}  # every component means also those that the file names
+            given[table][name or EVERY] = value.split(",") if table == "relax" else value
+            _validated({table: given[table]}, f"{option} {word}:")
+    return _validated(given, "settings:")
+
+
+def _validated(document: dict[str, Any], place: str) -> Settings:
+    try:
+        return Settings.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{path}: [tool.intermodal] {where}: {first['msg']}") from error
+        raise BadInput(f"{place} {where}: {first['msg']}") from error

@@ -50,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
         progress(live=sys.stderr.isatty() and not args.plain) as observer,
     ):
         runner = session.resume(found["id"], observer)
-        observer.begin(runner.run_id, [*kept.pipeline.not_applied, *backend.capabilities.notes])
+        notes = kept.settings.notes(kept.pipeline.container_components)
+        observer.begin(runner.run_id, [*kept.pipeline.not_applied, *notes, *backend.capabilities.notes])
         result = execute(session, runner)
     print_result(result, as_json=args.json)
     return exit_code(result.state)

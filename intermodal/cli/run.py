@@ -19,7 +19,7 @@ from intermodal.engine.options import Options
 from intermodal.engine.platform import ConfigFolders
 from intermodal.engine.session import Request, Session
 from intermodal.errors import BadInput
-from intermodal.settings import find_project, load_settings
+from intermodal.settings import find_project, load_settings, override
 from intermodal.sources import Source, load_source, read_values
 
 HELP = "run a pipeline on this machine"
@@ -39,6 +39,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         choices=("COMPLETE", "SUCCEEDED"),
         default="COMPLETE",
         help="what PipelineTaskFinalStatus says of a task that succeeded: as KFP's open-source backend (default) or as its docs",
+    )
+    parser.add_argument(
+        "--network",
+        action="append",
+        default=[],
+        metavar="[COMPONENT=]KIND",
+        help="none or bridge: the network that steps may reach (default: what the project's settings say, else none)",
+    )
+    parser.add_argument(
+        "--relax",
+        action="append",
+        default=[],
+        metavar="[COMPONENT=]WHAT,...",
+        help="spare steps a part of the container contract: writable-root, image-user, capabilities; kept in the run's record",
     )
     parser.add_argument("--plain", action="store_true", help="plain lines, no live display")
     parser.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
@@ -98,14 +112,17 @@ def run(args: argparse.Namespace) -> int:
         timeout=args.timeout,
         success_word=args.success_word,
     )
-    settings = load_settings(request.project)
+    names = request.pipeline.container_components
+    settings = override(load_settings(request.project), network=args.network, relax=args.relax, components=names)
     backend = chosen_backend(args.backend, request.project, args.state, settings)
     with (
         Session(args.state, backend, settings, options) as session,
         progress(live=sys.stderr.isatty() and not args.plain) as observer,
     ):
         runner = session.runner(request, observer)
-        observer.begin(runner.run_id, [*request.pipeline.not_applied, *backend.capabilities.notes])
+        observer.begin(
+            runner.run_id, [*request.pipeline.not_applied, *settings.notes(names), *backend.capabilities.notes]
+        )
         result = execute(session, runner)
     print_result(result, as_json=args.json)
     return exit_code(result.state)

@@ -30,15 +30,25 @@ def run(args: argparse.Namespace) -> int:
     print(f"{found['id']}  {found['state']}  {local_time(found['started'])}  {found['backend']}")
     print(f"configuration sha256:{found['configuration_digest'][:16]}  pipeline sha256:{found['pipeline_digest'][:16]}")
     logs = {row["path"]: row["log"] for row in attempts}
+    relaxed = {row["path"]: _relaxed(row) for row in attempts}
     for task in tasks:
         took = duration(task["ended"] - task["started"]) if task["ended"] else ""
         origin = f"  from {task['cached_from']}" if task["cached_from"] else ""
         print(f"  {task['state']:<10} {took:>8}  {task['path']}{origin}")
+        if relaxed.get(task["path"]):
+            print(f"{'':22} relaxed: {relaxed[task['path']]}")
         if task["failure"]:
             print(f"{'':22} {task['failure_class']}: {task['failure']}")
             if task["path"] in logs:
                 print(f"{'':22} log: {logs[task['path']]}")
     return 0
+
+
+def _relaxed(attempt: sqlite3.Row) -> str:
+    """Return what of the container contract the attempt was spared, empty if nothing."""
+    launch = json.loads(attempt["launch"] or "{}")
+    network = launch.get("network", "none")
+    return ", ".join([*launch.get("relax", ()), *([] if network == "none" else [f"network {network}"])])
 
 
 def _print_json(found: sqlite3.Row, tasks: list[sqlite3.Row], attempts: list[sqlite3.Row]) -> None:

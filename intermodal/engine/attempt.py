@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from intermodal.engine.artifacts import Artifact, Inputs, Outputs
-from intermodal.engine.backend import Backend, Image, Launch, Limits, Mount, Network
+from intermodal.engine.backend import Backend, Image, Launch, Limits, Mount, Network, Relaxation
 from intermodal.engine.environment import expand_variables
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.engine.layout import StateFolder, safe_name
@@ -48,6 +48,7 @@ class Plan:
     volumes: tuple[Mount, ...] = ()
     extras: Extras = field(default_factory=Extras)
     labels: Mapping[str, str] = field(default_factory=dict)
+    relax: frozenset[Relaxation] = frozenset()
     deadline: float | None = None
     """Seconds that an attempt may take, None for no limit."""
 
@@ -98,6 +99,7 @@ class Attempt:
             log=self.log,
             limits=plan.limits,
             network=plan.network,
+            relax=plan.relax,
             labels=plan.labels,
         )
 
@@ -112,6 +114,7 @@ class Attempt:
             "mounts": [[str(item.source), str(item.target), item.read_only] for item in launch.mounts],
             "limits": vars(launch.limits),
             "network": launch.network,
+            "relax": sorted(launch.relax),
             "labels": dict(launch.labels),
         }
 

@@ -22,6 +22,9 @@ STEP_UID = 10001
 
 Network = Literal["none", "tracking", "bridge"]
 PullPolicy = Literal["missing", "always", "never"]
+Relaxation = Literal["writable-root", "image-user", "capabilities"]
+"""What of the container contract a step may be spared: a read-only root; the caller's uid (it gets its image's own user and
+home); no capabilities (it gets the engine's default set). New privileges are never given."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class Launch:
     """Host file to which stdout and stderr are appended as bytes, capped by `log_cap`."""
     limits: Limits = field(default_factory=Limits)
     network: Network = "none"
+    relax: frozenset[Relaxation] = frozenset()
+    """A backend that does not isolate has nothing to relax."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """The pipeline's own labels, for whoever looks at the containers."""
     log_cap: int = 64 * 1024 * 1024

@@ -77,7 +77,10 @@ class Executor:
     def _run(self, job: Job) -> Outputs:
         attempt = Attempt(job.plan, self._backend, self._store, self._state)
         own_uid = not self._backend.capabilities.isolates_filesystem
-        with Provided(job.plan.extras, attempt.folder, own_uid=own_uid, adopted=job.live is not None) as provided:
+        any_uid = "image-user" in job.plan.relax
+        with Provided(
+            job.plan.extras, attempt.folder, own_uid=own_uid, any_uid=any_uid, adopted=job.live is not None
+        ) as provided:
             prelude = read_prelude(job.plan.container.command)
             folders = self._python.provide(prelude, job.plan.image) if prelude else ()
             launch = attempt.prepare(provided, folders)

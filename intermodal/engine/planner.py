@@ -105,7 +105,7 @@ class Planner:
         identity = identify(work.component, container, work.inputs, image.digest, names, extras.identity)
         if work.task.cache_key:
             identity = identify_by_key(work.component, resolve(work.task.cache_key, context))
-        label = work.component.name.removeprefix("comp-")
+        label = work.component.label
         plan = Plan(
             run=self._run,
             path=work.path,
@@ -115,7 +115,8 @@ class Planner:
             inputs=work.inputs,
             image=image,
             limits=replace(limits, shm=shm),
-            network=self._settings.network.get(label, "none"),
+            network=self._settings.network_of(label),
+            relax=self._settings.relaxation_of(label),
             env=thread_environment(demand.cpus),
             job=names,
             volumes=self._volumes(work, container),

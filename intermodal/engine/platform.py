@@ -109,27 +109,33 @@ def _field(path: str, settings: KubernetesSettings, names: Mapping[str, str], pl
 class Provided:
     """The extras of one attempt on disk: made before it starts, gone when it has ended (use with `with`)."""
 
-    def __init__(self, extras: Extras, attempt: Path, *, own_uid: bool, adopted: bool = False) -> None:
+    def __init__(
+        self, extras: Extras, attempt: Path, *, own_uid: bool, any_uid: bool = False, adopted: bool = False
+    ) -> None:
         """`own_uid`: whether the step runs as this process's uid (else, where this is root, as STEP_UID).
 
+        `any_uid`: it runs as nobody knows whom, so all may read the files and only the way to them is closed.
         `adopted`: the attempt has them already, from the runner that started it.
         """
         self._adopted = adopted
         self._extras = extras
         self._folder = attempt / "extras"
-        self._uid = None if own_uid or os.geteuid() != 0 else STEP_UID
+        self._any_uid = any_uid
+        self._uid = None if own_uid or any_uid or os.geteuid() != 0 else STEP_UID
         self.mounts: tuple[Mount, ...] = ()
         self.env: dict[str, str] = dict(extras.env)
 
     def __enter__(self) -> Provided:
         if self._adopted:
             return self
+        if self._extras.folders or self._extras.scratch:
+            self._folder.mkdir(parents=True, mode=0o700)
         mounts = []
         for number, (source, target) in enumerate(self._extras.folders):
             mounts.append(Mount(self._copy(source, self._folder / f"config-{number}"), target))
         for number, target in enumerate(self._extras.scratch):
             scratch = self._folder / f"scratch-{number}"
-            scratch.mkdir(parents=True)
+            scratch.mkdir()
             scratch.chmod(0o1777)
             mounts.append(Mount(scratch, target, read_only=False))
         self.mounts = tuple(mounts)
@@ -138,16 +144,20 @@ class Provided:
         return self
 
     def _copy(self, source: Path, target: Path) -> Path:
-        target.mkdir(parents=True, mode=0o700)
+        target.mkdir(mode=0o700)
         for path in sorted(source.iterdir()):
             if path.is_file():
                 descriptor = os.open(target / path.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
                 with os.fdopen(descriptor, "wb") as stream:
                     stream.write(path.read_bytes())
+                if self._any_uid:
+                    (target / path.name).chmod(0o444)
                 if self._uid is not None:
                     os.chown(target / path.name, self._uid, self._uid)
         if self._uid is not None:
             os.chown(target, self._uid, self._uid)
+        if self._any_uid:
+            target.chmod(0o755)
         return target
 
     def __exit__(self, *_: object) -> None:

@@ -257,6 +257,11 @@ class Component:
     output_parameters: Mapping[str, ParameterType] = field(default_factory=dict)
     output_artifacts: Mapping[str, OutputArtifact] = field(default_factory=dict)
 
+    @property
+    def label(self) -> str:
+        """The name as people write it: without the compiler's prefix."""
+        return self.name.removeprefix("comp-")
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -276,3 +281,8 @@ class Pipeline:
 
     def component(self, task: Task) -> Component:
         return self.components[task.component]
+
+    @property
+    def container_components(self) -> tuple[str, ...]:
+        """Labels of the components that are containers."""
+        return tuple(c.label for c in self.components.values() if isinstance(c.implementation, Container))

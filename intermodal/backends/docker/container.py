@@ -21,12 +21,8 @@ LABEL_TASK = "io.intermodal.task"
 LABEL_ATTEMPT = "io.intermodal.attempt"
 LABEL_QUERY = "io.intermodal.query"
 LABEL_STATE = "io.intermodal.state"
-HOME_ENVIRONMENT: Mapping[str, str] = {
-    "HOME": "/tmp",
+SCRATCH_ENVIRONMENT: Mapping[str, str] = {
     "TMPDIR": "/tmp",
-    # Any uid must do, and most have no passwd entry: getpass.getuser() looks here first.
-    "USER": "step",
-    "LOGNAME": "step",
     "XDG_CACHE_HOME": "/tmp/.cache",
     "XDG_CONFIG_HOME": "/tmp/.config",
     "XDG_DATA_HOME": "/tmp/.local/share",
@@ -34,6 +30,13 @@ HOME_ENVIRONMENT: Mapping[str, str] = {
     "HF_HOME": "/tmp/.cache/huggingface",
     "TORCHINDUCTOR_CACHE_DIR": "/tmp/.cache/torchinductor",
     "NUMBA_CACHE_DIR": "/tmp/.cache/numba",
+}
+HOME_ENVIRONMENT: Mapping[str, str] = {
+    **SCRATCH_ENVIRONMENT,
+    "HOME": "/tmp",
+    # Any uid must do, and most have no passwd entry: getpass.getuser() looks here first.
+    "USER": "step",
+    "LOGNAME": "step",
 }
 
 
@@ -75,10 +78,11 @@ class EngineTraits:
 def container_config(client: APIClient, launch: Launch, traits: EngineTraits, state: str) -> dict[str, Any]:
     """Return the create request for one attempt."""
     limits = launch.limits
+    own_user = "image-user" in launch.relax
     host = client.create_host_config(
         init=True,
-        read_only=True,
-        cap_drop=["ALL"],
+        read_only="writable-root" not in launch.relax,
+        cap_drop=None if "capabilities" in launch.relax else ["ALL"],
         security_opt=["no-new-privileges"],
         pids_limit=limits.pids,
         mem_limit=limits.memory,
@@ -98,8 +102,8 @@ def container_config(client: APIClient, launch: Launch, traits: EngineTraits, st
         image=launch.image.id,
         command=list(launch.args) or None,
         entrypoint=list(launch.command) or None,
-        environment={**HOME_ENVIRONMENT, **launch.env},
-        user=traits.user,
+        environment={**(SCRATCH_ENVIRONMENT if own_user else HOME_ENVIRONMENT), **launch.env},
+        user=None if own_user else traits.user,
         labels={
             **launch.labels,
             LABEL_RUN: launch.run_id,
@@ -164,3 +168,10 @@ def hand_over(paths: Sequence[Path], user: str) -> None:
             for name in folders + files:
                 with contextlib.suppress(FileNotFoundError):  # another step works on the same volume
                     os.chown(Path(base, name), uid, gid, follow_symlinks=False)
+
+
+def open_up(attempt: Path) -> None:
+    """Let the image's own user, whoever that is, write the outputs of an attempt; nobody else of this machine reaches them."""
+    attempt.chmod(0o700)
+    for base, _, _ in os.walk(attempt / "outputs"):
+        Path(base).chmod(0o777)
