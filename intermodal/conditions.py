@@ -15,9 +15,12 @@ from typing import Any
 
 from intermodal.errors import BadInput, Unsupported
 
+_REFERENCE = re.compile(
+    r"""inputs\.(?:parameter_values|parameters)\[\s*(?:'[^']*'|"[^"]*")\s*\](?:\.(?:string_value|int_value|double_value|bool_value))?"""
+)
 _TOKEN = re.compile(
-    r"""\s*(?:
-      (?P<reference>inputs\.(?:parameter_values|parameters)\[\s*(?:'[^']*'|"[^"]*")\s*\](?:\.(?:string_value|int_value|double_value|bool_value))?)
+    rf"""\s*(?:
+      (?P<reference>{_REFERENCE.pattern})
     | (?P<text>'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")
     | (?P<number>-?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)
     | (?P<operator>==|!=|<=|>=|<|>|&&|\|\||!|\(|\))
@@ -48,6 +51,25 @@ def evaluate(condition: str, parameters: Mapping[str, Any], place: str) -> bool:
     different types, or is not a yes or no; Unsupported for CEL beyond this language.
     """
     return _Evaluation(condition, parameters, place).run()
+
+
+def parameter_names(condition: str) -> list[str]:
+    """Return the input parameters that a condition refers to, each once, in the order of the text."""
+    return list(dict.fromkeys(_name(found) for found in _REFERENCE.findall(condition)))
+
+
+def readable(condition: str) -> str:
+    """Return the condition as a person would write it: names alone, without the words that lead to them."""
+    return _REFERENCE.sub(lambda found: plain_name(_name(found.group())), condition)
+
+
+def plain_name(parameter: str) -> str:
+    """Return a parameter's name without the prefix that the compiler gives to values that come from elsewhere."""
+    return parameter.removeprefix("pipelinechannel--")
+
+
+def _name(reference: str) -> str:
+    return re.split(r"['\"]", reference)[1]
 
 
 def _tokens(condition: str, place: str) -> list[_Token]:
@@ -166,7 +188,7 @@ class _Evaluation:
             raise self._bad("misses a closing parenthesis")
 
     def _reference(self, token: str) -> Any:
-        name = re.split(r"['\"]", token)[1]
+        name = _name(token)
         if self._parameters.get(name) is None:
             raise self._bad(f"refers to {name!r}, which has no value")
         return self._parameters[name]

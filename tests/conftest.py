@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,11 @@ class Ran:
         rows = database.query("SELECT * FROM tasks WHERE run=?", (self.result.run_id,))
         database.close()
         return {row["path"]: dict(row) for row in rows}
+
+    def digests_of(self, path: str) -> dict[str, str]:
+        """Return the digests of a task's output artifacts by name (the first of a list)."""
+        outputs = json.loads(self.tasks()[path]["outputs"])["artifacts"]
+        return {name: items[0]["digest"] for name, items in outputs.items()}
 
 
 Run = Callable[..., Ran]

@@ -21,7 +21,7 @@ from intermodal.engine.failure import Failure
 from intermodal.engine.store import hash_file
 from intermodal.errors import EnvironmentProblem
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _SCHEMA = """
 CREATE TABLE runs (
@@ -32,7 +32,7 @@ CREATE TABLE runs (
 CREATE TABLE tasks (
   run TEXT NOT NULL REFERENCES runs(id), path TEXT NOT NULL, component TEXT NOT NULL, state TEXT NOT NULL,
   fingerprint TEXT, inputs TEXT, outputs TEXT, cached_from TEXT,
-  failure_class TEXT, failure TEXT, exit_code INTEGER, started REAL, ended REAL, parts TEXT,
+  failure_class TEXT, failure TEXT, exit_code INTEGER, started REAL, ended REAL, parts TEXT, reason TEXT,
   PRIMARY KEY (run, path)
 ) STRICT;
 CREATE TABLE attempts (
@@ -58,6 +58,7 @@ _MIGRATIONS = {
         "ALTER TABLE tasks ADD COLUMN parts TEXT",
         "ALTER TABLE attempts ADD COLUMN launch TEXT",
     ),
+    2: ("ALTER TABLE tasks ADD COLUMN reason TEXT",),
 }
 """Schema version -> the statements that make the next version of it."""
 

@@ -13,9 +13,9 @@ from typing import Any
 from intermodal.engine.artifacts import Artifact, Inputs
 from intermodal.engine.placeholders import Context, View, resolve_arguments
 from intermodal.spec.document import canonical_json, sha256_text
-from intermodal.spec.types import Component, Container
+from intermodal.spec.types import Component, Container, InputArtifact, OutputArtifact
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,28 @@ class Identity:
     parts: tuple[tuple[str, Any], ...]
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a task is given beside its inputs: never a value of a secret, never a place on this machine."""
+
+    fields: Sequence[Sequence[str]] = ()
+    """(variable, pod field path, value): the value of a label or annotation, empty for a field that names the run."""
+    volumes: Sequence[Sequence[str]] = ()
+    """(mount path, claim, sub-path)."""
+    secrets: Sequence[Sequence[Any]] = ()
+    """(secret or config map, mount path or variable, name, key, version)."""
+
+
 def identify(
     component: Component,
     container: Container,
     inputs: Inputs,
     image_digest: str,
     job: Mapping[str, str],
-    secrets: Sequence[Any] = (),
+    given: Given | None = None,
 ) -> Identity:
     """Return the sha256 (hex) of `parts`, and them."""
-    found = parts(component, container, inputs, image_digest, job, secrets)
+    found = parts(component, container, inputs, image_digest, job, given or Given())
     return Identity(sha256_text(canonical_json(found)), tuple(found))
 
 
@@ -51,31 +63,42 @@ def parts(
     inputs: Inputs,
     image_digest: str,
     job: Mapping[str, str],
-    secrets: Sequence[Any] = (),
+    given: Given,
 ) -> list[tuple[str, Any]]:
-    """Return the parts of the identity, named, in order. `secrets` are names and versions, never values."""
+    """Return the parts of the identity, named, in order."""
     context = _symbolic(component, inputs, job)
     return [
         ("schema", SCHEMA),
-        ("outputs", _interface(component)),
+        ("interface", _interface(component)),
         ("image", image_digest),
         ("command", list(resolve_arguments(container.command, context))),
         ("args", list(resolve_arguments(container.args, context))),
         ("parameters", dict(inputs.parameters)),
         ("artifacts", {name: [item.identity() for item in items] for name, items in inputs.artifacts.items()}),
         ("env", [[name, *resolve_arguments([value], context)] for name, value in container.env]),
-        ("volumes", [[volume.path, volume.sub_path] for volume in container.volumes]),
-        ("fields", [list(pair) for pair in (*container.kubernetes.labels, *container.kubernetes.annotations)]),
-        ("secrets", list(secrets)),
+        ("fields", [list(item) for item in given.fields]),
+        ("volumes", [list(item) for item in given.volumes]),
+        ("scratch", sorted(container.kubernetes.empty_dirs)),
+        ("secrets", [list(item) for item in given.secrets]),
     ]
 
 
 def _interface(component: Component) -> dict[str, Any]:
+    """Return what the component declares. A default is not in it: the value that it gave is among the parameters."""
+
+    def artifacts(declared: Mapping[str, InputArtifact] | Mapping[str, OutputArtifact]) -> dict[str, Any]:
+        return {
+            name: [item.type.schema_title, item.type.schema_version, item.is_list] for name, item in declared.items()
+        }
+
     return {
-        "parameters": {name: kind.value for name, kind in component.output_parameters.items()},
-        "artifacts": {
-            name: [output.type.schema_title, output.type.schema_version, output.is_list]
-            for name, output in component.output_artifacts.items()
+        "inputs": {
+            "parameters": {name: item.type.value for name, item in component.input_parameters.items()},
+            "artifacts": artifacts(component.input_artifacts),
+        },
+        "outputs": {
+            "parameters": {name: kind.value for name, kind in component.output_parameters.items()},
+            "artifacts": artifacts(component.output_artifacts),
         },
     }
 
@@ -85,7 +108,7 @@ def _symbolic(component: Component, inputs: Inputs, job: Mapping[str, str]) -> C
     return Context(
         parameters=inputs.parameters,
         channels=inputs.channels,
-        inputs={name: _views(name, items) for name, items in inputs.artifacts.items()},
+        inputs={name: _views(items) for name, items in inputs.artifacts.items()},
         outputs={
             name: View(name, f"output:{name}", f"output:{name}", output.type.schema_title, output.type.schema_version)
             for name, output in component.output_artifacts.items()
@@ -96,15 +119,15 @@ def _symbolic(component: Component, inputs: Inputs, job: Mapping[str, str]) -> C
     )
 
 
-def _views(name: str, items: Sequence[Artifact]) -> list[View]:
+def _views(items: Sequence[Artifact]) -> list[View]:
     return [
         View(
-            name=f"{name}-{index}",
+            name=item.name,
             uri=f"content:{item.digest or item.uri}",
             path=f"content:{item.digest or item.uri}",
             schema_title=item.type.schema_title,
             schema_version=item.type.schema_version,
             metadata=item.metadata,
         )
-        for index, item in enumerate(items)
+        for item in items
     ]

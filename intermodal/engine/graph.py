@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from intermodal.conditions import evaluate
+from intermodal.conditions import evaluate, parameter_names, plain_name, readable
 from intermodal.engine.artifacts import Artifact, Inputs, Outputs
 from intermodal.engine.failure import Failure, FailureClass
 from intermodal.engine.resolve import MISSING, Scope, bind, loop_items, outer_scope, raw_inputs
 from intermodal.engine.states import State
+from intermodal.engine.values import shorten
 from intermodal.errors import BadInput
 from intermodal.spec.types import Component, Dag, FromTask, Pipeline, Task, TriggerStrategy, Value
 
@@ -59,6 +60,8 @@ class Node:
     state: State = State.PENDING
     outputs: Outputs = field(default_factory=Outputs)
     failure: Failure | None = None
+    reason: str = ""
+    """Why it was skipped or cancelled without having begun."""
     iterations: list[Work] = field(default_factory=list)
     queued: deque[Work] = field(default_factory=deque)
     running: int = 0
@@ -146,28 +149,35 @@ class Graph:
     def _advance(self, node: Node) -> None:
         """Decide a task all of whose dependencies are final."""
         if self._cancelled:
-            self._end_node(node, State.CANCELLED)
+            self._turn_away(node, State.CANCELLED, "the run was stopped before it began")
             return
-        must_succeed = node.task.strategy is TriggerStrategy.ALL_SUCCEEDED
-        upstream = [node.parent.nodes[name] for name in node.task.dependencies]
-        if must_succeed and (self._draining or not all(other.state.green for other in upstream)):
-            self._end_node(node, State.SKIPPED)
-            return
+        if node.task.strategy is TriggerStrategy.ALL_SUCCEEDED:
+            upstream = (node.parent.nodes[name] for name in node.task.dependencies)
+            missing = next((other for other in upstream if not other.state.green), None)
+            if missing is not None:
+                self._turn_away(node, State.SKIPPED, f"upstream {missing.task.name} {_WORDS[missing.state]}")
+                return
+            if self._draining:
+                self._turn_away(node, State.SKIPPED, "another task failed before it began (--fail-fast)")
+                return
         try:
             works = self._works(node)
         except BadInput as error:
             self._end_node(node, State.FAILED, failure=Failure(FailureClass.USER_CODE, error.message))
             return
-        if works is None:
-            self._end_node(node, State.SKIPPED)
-            return
-        self._launch(node, works)
+        if works is not None:
+            self._launch(node, works)
+
+    def _turn_away(self, node: Node, state: State, reason: str) -> None:
+        node.reason = reason
+        self._end_node(node, state)
 
     def _works(self, node: Node) -> list[Work] | None:
-        """Return the instances that the task stands for, None if its condition is false. Raises BadInput."""
+        """Return the instances that the task stands for; if its condition is false, skip it and return None. Raises BadInput."""
         scope = self._scope(node.parent)
         inputs = raw_inputs(node.task, scope)
         if node.task.condition and not evaluate(node.task.condition, inputs.parameters, node.path):
+            self._turn_away(node, State.SKIPPED, unmet(node.task.condition, inputs.parameters))
             return None
         if node.task.iterator is None:
             return [Work(node.path, node.component, bind(node.component, inputs, node.path), node, scope)]
@@ -290,6 +300,16 @@ class Graph:
             "pipelineTaskName": node.task.name,
             "error": {"message": node.failure.message} if node.failure else {},
         }
+
+
+_WORDS = {State.FAILED: "failed", State.SKIPPED: "was skipped", State.CANCELLED: "was cancelled"}
+
+
+def unmet(condition: str, parameters: Mapping[str, Value]) -> str:
+    """Say that a condition was false, and of which values."""
+    names = parameter_names(condition)
+    given = ", ".join(f"{plain_name(name)} = {shorten(parameters.get(name))}" for name in names)
+    return f"its condition was false: {readable(condition)}" + (f", with {given}" if given else "")
 
 
 def _together(states: Sequence[State]) -> State:

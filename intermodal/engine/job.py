@@ -29,6 +29,8 @@ class Job:
     """An attempt that a killed runner left: adopted instead of started."""
     handle: str | None = None
     """The backend's handle of the attempt that runs or ran last."""
+    reason: str = ""
+    """Why it runs, or why it need not: what the cache said."""
     started: float = field(default_factory=time.time)
     """When the first attempt began, in seconds since the epoch."""
     first_attempt: float = field(default_factory=time.monotonic)

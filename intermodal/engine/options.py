@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from intermodal.engine.platform import ConfigFolders
+from intermodal.errors import BadInput
+from intermodal.spec.types import Dag, Pipeline
 
 
 def _no_folders() -> ConfigFolders:
@@ -19,7 +22,7 @@ class Options:
 
     cache: bool = True
     no_cache_tasks: frozenset[str] = frozenset()
-    """Names or paths of tasks that run whatever the cache holds."""
+    """Names or paths of tasks that run whatever the cache holds; that of a loop or a nested pipeline means all in it."""
     fail_fast: bool = False
     slots: int = 16
     """Attempts at once at most."""
@@ -31,9 +34,21 @@ class Options:
     success_word: Literal["COMPLETE", "SUCCEEDED"] = "COMPLETE"
     """What PipelineTaskFinalStatus says of a task that succeeded: KFP's open-source backend and its documentation differ."""
 
-    def caches(self, task: str, path: str) -> bool:
-        """Whether the cache may answer for a task."""
-        return self.cache and not ({task, path} & self.no_cache_tasks)
+    def runs_anyway(self, path: str) -> bool:
+        """Whether the user wants the task at `path`, or one around it, to run whatever the cache holds."""
+        parts = path.split("/")
+        around = {"/".join(parts[:length]) for length in range(1, len(parts) + 1)}
+        return not self.no_cache_tasks.isdisjoint(around | set(parts))
+
+    def check(self, pipeline: Pipeline) -> None:
+        """Raise BadInput if a task is named that the pipeline does not have."""
+        dags = (component.implementation for component in (pipeline.root, *pipeline.components.values()))
+        names = {name for dag in dags if isinstance(dag, Dag) for name in dag.tasks}
+        for given in sorted(self.no_cache_tasks):
+            for part in given.split("/"):
+                if part not in names and not part.isdigit():
+                    close = difflib.get_close_matches(part, names, 1) or sorted(names)[:8]
+                    raise BadInput(f"pipeline {pipeline.name} has no task {part!r}", hint=f"it has {', '.join(close)}")
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -1,21 +1,25 @@
-"""Decides, for a leaf whose inputs are known, everything about its attempts: image, resources, mounts, identity."""
+"""Decides, for a leaf whose inputs are known, everything about its attempts: image, resources, mounts, identity.
+
+`draft` decides and changes nothing, for `plan` too; `job` also makes what an attempt needs on disk.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 from intermodal.engine.attempt import Plan
-from intermodal.engine.backend import Backend, Image, Mount, PullPolicy
-from intermodal.engine.fingerprint import identify, identify_by_key
+from intermodal.engine.backend import Backend, Image, Limits, Mount, PullPolicy
+from intermodal.engine.fingerprint import Given, Identity, identify, identify_by_key
 from intermodal.engine.graph import Work
 from intermodal.engine.job import Job
 from intermodal.engine.layout import StateFolder, safe_name
+from intermodal.engine.lookup import caching_off
 from intermodal.engine.options import Options
 from intermodal.engine.placeholders import Context, resolve
 from intermodal.engine.platform import Extras, resolve_extras
-from intermodal.engine.resources import Ledger, demand_of, parse_memory, thread_environment
+from intermodal.engine.resources import Demand, Ledger, demand_of, parse_memory, thread_environment
 from intermodal.errors import BadInput
 from intermodal.settings import Settings
 from intermodal.spec.types import Container, Pipeline
@@ -24,6 +28,20 @@ WORKSPACE = "/kfp-workspace"
 """Where KFP mounts a pipeline's workspace."""
 
 _PULL: Mapping[str, PullPolicy] = {"": "missing", "IfNotPresent": "missing", "Always": "always", "Never": "never"}
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is decided about a container leaf before anything is made for it."""
+
+    container: Container
+    image: Image
+    demand: Demand
+    limits: Limits
+    extras: Extras
+    claims: tuple[str, ...]
+    """The claim of each of the container's volumes, in their order."""
+    identity: Identity
 
 
 class Planner:
@@ -48,23 +66,16 @@ class Planner:
         self._ledger = ledger
         self._options = options
         self._images: dict[tuple[str, PullPolicy], Image] = {}
-        self._workspace = self._make_workspace() if pipeline.workspace else None
+        self._workspace = state.run(run_id) / "workspace" if pipeline.workspace else None
         self.names = dict(names)
         if self._workspace is not None:
             # Without a container the step sees the folder where it is.
             inside = backend.capabilities.isolates_filesystem
             self.names["workspace_path"] = WORKSPACE if inside else str(self._workspace)
 
-    def _make_workspace(self) -> Path:
-        folder = self._state.run(self._run) / "workspace"
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o1777)
-        return folder
-
-    @property
-    def cacheable(self) -> bool:
-        """Whether tasks may come from the cache: what one leaves in a workspace is not in its outputs, so it must run."""
-        return self._workspace is None
+    def caching_off(self, work: Work) -> str | None:
+        """Return why a leaf must run whatever the cache holds, None if it need not."""
+        return caching_off(work.task, work.path, self._options, workspace=self._workspace is not None)
 
     def resolve_images(self, pipeline: Pipeline) -> None:
         """Find every image that the pipeline names, so that a missing one is known before anything starts."""
@@ -90,21 +101,32 @@ class Planner:
             "pipeline_task_uuid": f"{self._run}/{work.path}",
         }
 
-    def job(self, work: Work) -> Job:
-        """Return the job of a container leaf. Raises BadInput, EnvironmentProblem (image), Unsupported."""
+    def draft(self, work: Work, find_image: Callable[[str, Container], Image] | None = None) -> Draft:
+        """Decide a container leaf; nothing is made. `find_image` stands in for asking the backend.
+
+        Raises BadInput, EnvironmentProblem (image), Unsupported.
+        """
         container = work.component.implementation
         if not isinstance(container, Container):
-            raise AssertionError("only a container has a job")
+            raise AssertionError("only a container has attempts")
         names = self.task_names(work)
         context = Context(parameters=work.inputs.parameters, channels=work.inputs.channels, job=names)
-        image = self._image(resolve(container.image, context), container)
+        image = (find_image or self._image)(resolve(container.image, context), container)
         demand, limits = demand_of(container.resources, context, work.path)
         shm = parse_memory(container.kubernetes.shared_memory, f"{work.path}: shared memory")
         self._ledger.check(demand, work.path)
-        extras = self._extras(work, container)
-        identity = identify(work.component, container, work.inputs, image.digest, names, extras.identity)
+        extras, claims = self._extras(work, container), self._claims(work, container)
+        volumes = [(item.path, claim, item.sub_path) for item, claim in zip(container.volumes, claims, strict=True)]
+        given = Given(extras.fields, volumes, extras.secrets)
+        identity = identify(work.component, container, work.inputs, image.digest, names, given)
         if work.task.cache_key:
             identity = identify_by_key(work.component, resolve(work.task.cache_key, context))
+        return Draft(container, image, demand, replace(limits, shm=shm), extras, claims, identity)
+
+    def job(self, work: Work) -> Job:
+        """Return the job of a container leaf, its volumes made. Raises BadInput, EnvironmentProblem (image), Unsupported."""
+        draft = self.draft(work)
+        container = draft.container
         label = work.component.label
         plan = Plan(
             run=self._run,
@@ -113,33 +135,41 @@ class Planner:
             component=work.component,
             container=container,
             inputs=work.inputs,
-            image=image,
-            limits=replace(limits, shm=shm),
+            image=draft.image,
+            limits=draft.limits,
             network=self._settings.network_of(label),
             relax=self._settings.relaxation_of(label),
-            env=thread_environment(demand.cpus),
-            job=names,
-            volumes=self._volumes(work, container),
-            extras=extras,
+            env=thread_environment(draft.demand.cpus),
+            job=self.task_names(work),
+            volumes=self._volumes(draft),
+            extras=draft.extras,
             labels=dict(container.kubernetes.labels),
             deadline=self._deadline(label, container),
         )
-        return Job(work, demand, plan, identity)
+        return Job(work, draft.demand, plan, draft.identity)
 
     def _deadline(self, label: str, container: Container) -> float | None:
         """Return the shorter of what the pipeline and what the project's settings allow one attempt, in seconds."""
         given = [container.kubernetes.deadline, self._settings.timeout.get(label)]
         return min((seconds for seconds in given if seconds is not None), default=None)
 
-    def _volumes(self, work: Work, container: Container) -> tuple[Mount, ...]:
-        mounts = []
+    def _claims(self, work: Work, container: Container) -> tuple[str, ...]:
+        claims = []
         for volume in container.volumes:
             claim = work.scope.parameter(volume.name)
             if not isinstance(claim, str) or not claim:
                 raise BadInput(f"{work.path}: the claim mounted at {volume.path} has no name")
+            claims.append(claim)
+        return tuple(claims)
+
+    def _volumes(self, draft: Draft) -> tuple[Mount, ...]:
+        mounts = []
+        for volume, claim in zip(draft.container.volumes, draft.claims, strict=True):
             folder = self._state.volume(claim, volume.sub_path)
             mounts.append(Mount(folder, PurePosixPath(volume.path), read_only=False))
         if self._workspace is not None:
+            self._workspace.mkdir(parents=True, exist_ok=True)
+            self._workspace.chmod(0o1777)
             mounts.append(Mount(self._workspace, PurePosixPath(self.names["workspace_path"]), read_only=False))
         return tuple(mounts)
 

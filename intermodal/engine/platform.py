@@ -2,11 +2,13 @@
 
 A secret is a folder `<secrets>/<name>/` with a file for each key, as Kubernetes mounts it. For an attempt its keys are copied
 where only the step's uid can read them, and removed when the attempt ends. Values never enter the record, the log or the
-fingerprint; the time at which a key was last written does, so that a rotated secret is another task.
+fingerprint; the time at which a secret's key was last written does, so that a rotated secret is another task. A config map is no
+secret: the hash of its content counts.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -52,7 +54,7 @@ class ConfigFolders:
 
 @dataclass(frozen=True)
 class Extras:
-    """What an attempt gets beside its inputs. `identity` is what of it counts in the fingerprint: names and versions."""
+    """What an attempt gets beside its inputs. `fields` and `secrets` are what of it counts in the fingerprint."""
 
     folders: tuple[tuple[Path, PurePosixPath], ...] = ()
     """Folders of secrets and config maps, and where the step sees them."""
@@ -60,7 +62,10 @@ class Extras:
     """Variable and the file that holds its value, read at the start of each attempt."""
     env: Mapping[str, str] = field(default_factory=dict)
     scratch: tuple[PurePosixPath, ...] = ()
-    identity: tuple[Any, ...] = ()
+    fields: tuple[tuple[str, str, str], ...] = ()
+    """(variable, field path, value): the value of a label or annotation, empty for a field that names the run."""
+    secrets: tuple[tuple[Any, ...], ...] = ()
+    """(kind, mount path or variable, name, key, version)."""
 
 
 def resolve_extras(
@@ -69,28 +74,36 @@ def resolve_extras(
     """Find what the settings name. `names` gives the pod fields `metadata.name` and so on. Raises BadInput."""
     mounted: list[tuple[Path, PurePosixPath]] = []
     variables: list[tuple[str, Path]] = []
-    identity: list[Any] = []
+    secrets: list[tuple[Any, ...]] = []
     for volume in settings.config_volumes:
         folder = folders.find(volume.config, scope, place)
         if folder is not None:
+            kind = volume.config.kind
             mounted.append((folder, PurePosixPath(volume.path)))
-            identity.append([volume.path, folder.name, _versions(folder)])
+            secrets.extend((kind, volume.path, folder.name, key.name, _version(kind, key)) for key in _keys(folder))
     for item in settings.config_env:
         folder = folders.find(item.config, scope, place)
         path = folder / item.key if folder is not None else None
         if path is not None and path.is_file():
             variables.append((item.variable, path))
-            identity.append([item.variable, path.parent.name, item.key, path.stat().st_mtime_ns])
+            kind = item.config.kind
+            secrets.append((kind, item.variable, path.parent.name, item.key, _version(kind, path)))
         elif not item.config.optional:
             raise BadInput(f"{place}: {item.config.kind} {folder.name if folder else ''!r} has no key {item.key!r}")
     env = {variable: _field(path, settings, names, place) for variable, path in settings.fields}
-    return Extras(
-        tuple(mounted), tuple(variables), env, tuple(map(PurePosixPath, settings.empty_dirs)), tuple(identity)
-    )
+    scratch = tuple(map(PurePosixPath, settings.empty_dirs))
+    fields = tuple((variable, path, "" if path in names else env[variable]) for variable, path in settings.fields)
+    return Extras(tuple(mounted), tuple(variables), env, scratch, fields, tuple(secrets))
 
 
-def _versions(folder: Path) -> list[Any]:
-    return [[path.name, path.stat().st_mtime_ns] for path in sorted(folder.iterdir()) if path.is_file()]
+def _keys(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_file()]
+
+
+def _version(kind: str, key: Path) -> Any:
+    if kind == "secret":
+        return key.stat().st_mtime_ns
+    return hashlib.sha256(key.read_bytes()).hexdigest()
 
 
 def _field(path: str, settings: KubernetesSettings, names: Mapping[str, str], place: str) -> str:

@@ -37,9 +37,11 @@ class Record:
         else:
             self._began.setdefault(path, time.time())
 
-    def group(self, path: str, component: str, state: State, outputs: Outputs, failure: Failure | None) -> None:
-        """Record the end of a task that is no single leaf: a skipped one, a loop, a nested pipeline."""
-        self._put(path, component, state, outputs, failure)
+    def group(
+        self, path: str, component: str, state: State, outputs: Outputs, failure: Failure | None, reason: str | None
+    ) -> None:
+        """Record the end of a task that is no single leaf: a skipped one (`reason` says why), a loop, a nested pipeline."""
+        self._put(path, component, state, outputs, failure, reason=reason)
 
     def leaf(
         self,
@@ -113,4 +115,5 @@ def identity_values(job: Job) -> dict[str, Any]:
     return {
         "fingerprint": job.identity.fingerprint,
         "parts": canonical_json([list(part) for part in job.identity.parts]),
+        "reason": job.reason or None,
     }

@@ -23,6 +23,7 @@ from intermodal.engine.graph import Graph, Node, Work
 from intermodal.engine.importer import resolve_importer, run_import
 from intermodal.engine.job import Ended, Job, inputs_json
 from intermodal.engine.layout import StateFolder
+from intermodal.engine.lookup import damage_of, look_up
 from intermodal.engine.options import Options
 from intermodal.engine.planner import Planner
 from intermodal.engine.record import Record
@@ -156,7 +157,9 @@ class Runner:
             return
         single = len(node.iterations) == 1 and node.iterations[0].path == node.path
         if not (single and isinstance(node.component.implementation, Container | Importer)):
-            self._record.group(node.path, node.component.name, node.state, node.outputs, node.failure)
+            self._record.group(
+                node.path, node.component.name, node.state, node.outputs, node.failure, reason=node.reason or None
+            )
 
     # A leaf
 
@@ -164,7 +167,7 @@ class Runner:
         """Decide a leaf's image, identity and demand; finish it at once if it is done already or cannot run."""
         self._record.begin(work.path)
         done = self._past.green.get(work.path)
-        if done is not None and self._is_whole(done.outputs):
+        if done is not None and damage_of(done.outputs, self._services.store) is None:
             self._record.announce(work.path, done.state, done.seconds, note="done before")
             self._graph.finish(work, done.state, done.outputs, None)
             return
@@ -198,22 +201,16 @@ class Runner:
 
     def _from_cache(self, job: Job) -> bool:
         """Finish the job from the cache if it can be; a damaged entry is a miss."""
-        task = job.work.task
-        if not (task.cache and self._planner.cacheable and self._options.caches(task.name, job.path)):
+        off = self._planner.caching_off(job.work)
+        found = look_up(job.identity.fingerprint, off, self._services.database, self._services.store)
+        job.reason = found.reason
+        if found.damaged:
+            self._record.observer.line(job.path, f"cache: {found.reason}; running again".encode())
+        if found.entry is None:
             return False
-        entry = self._services.database.cached(job.identity.fingerprint)
-        if entry is None:
-            return False
-        if not self._is_whole(entry.outputs):
-            warning = b"cache: the entry's artifacts are not in the store any more; running again"
-            self._record.observer.line(job.path, warning)
-            return False
-        self._finish(job.work, State.CACHED, entry.outputs, job=job, cached_from=f"{entry.run}/{entry.path}")
+        origin = f"{found.entry.run}/{found.entry.path}"
+        self._finish(job.work, State.CACHED, found.entry.outputs, job=job, cached_from=origin)
         return True
-
-    def _is_whole(self, outputs: Outputs) -> bool:
-        digests = [item.digest for items in outputs.artifacts.values() for item in items if item.digest]
-        return all(self._services.store.has(digest) for digest in digests)
 
     def _import(self, work: Work, importer: Importer) -> None:
         """Fetch on a thread of its own: a download must not hold up the others."""

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from intermodal.engine.arguments import read_arguments
 from intermodal.engine.artifacts import Artifact, Inputs, Outputs
 from intermodal.engine.backend import Backend
 from intermodal.engine.database import Database
@@ -27,12 +28,10 @@ from intermodal.engine.resources import Ledger, machine
 from intermodal.engine.resume import Past, RunLock, StateUse, read_past, read_request, tidy_finished
 from intermodal.engine.runner import Runner, Services
 from intermodal.engine.states import State
-from intermodal.engine.store import BadContent, Store
-from intermodal.engine.values import coerce, parse_argument
-from intermodal.errors import BadInput
+from intermodal.engine.store import Store
 from intermodal.settings import Settings
 from intermodal.spec.document import canonical_json, sha256_text
-from intermodal.spec.types import InputParameter, Pipeline
+from intermodal.spec.types import Pipeline
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,8 @@ class Session:
         Raises BadInput (arguments), EnvironmentProblem (engine, images, disk).
         """
         pipeline = request.pipeline
-        inputs = self._inputs(request)
+        self._options.check(pipeline)
+        inputs = read_arguments(pipeline, request.arguments, self._ingest, parse=request.parse)
         self.backend.prepare(self.state.root)
         run_id = _run_id(pipeline.name)
         names = self._names(run_id, pipeline)
@@ -167,6 +167,10 @@ class Session:
         )
         return Runner(pipeline, inputs, run_id, services, options, past)
 
+    def _ingest(self, path: Path) -> str:
+        """Copy a user's file or folder into the store (nothing if its content is there) and return its digest."""
+        return self._store.publish(path, file_hash=self._database.file_hash)
+
     def execute(self, runner: Runner) -> Result:
         """Run to the end; record and link the outputs."""
         state, outputs = State.FAILED, Outputs()
@@ -197,52 +201,6 @@ class Session:
                     link.symlink_to(os.path.relpath(self._store.path(item.digest), folder))
                     files[label] = link
         return files
-
-    # Arguments
-
-    def _inputs(self, request: Request) -> Inputs:
-        root = request.pipeline.root
-        parameters: dict[str, Any] = {}
-        artifacts: dict[str, tuple[Artifact, ...]] = {}
-        for name, value in request.arguments.items():
-            if name in root.input_parameters:
-                if value is not None:
-                    parameters[name] = _parameter(name, value, root.input_parameters[name], request.parse)
-            elif name in root.input_artifacts:
-                if value is not None and value != "":
-                    declared = root.input_artifacts[name]
-                    artifacts[name] = (Artifact(name, declared.type, digest=self._ingest(name, value)),)
-            else:
-                raise _unknown_argument(name, request.pipeline)
-        return Inputs(parameters, artifacts)
-
-    def _ingest(self, name: str, value: Any) -> str:
-        """Copy a user's file or folder into the store (nothing if its content is there) and return its digest."""
-        path = Path(str(value)).expanduser()
-        try:
-            return self._store.publish(path, file_hash=self._database.file_hash)
-        except FileNotFoundError as error:
-            raise BadInput(
-                f"argument {name}: {path} does not exist", hint="give the path of a file or folder"
-            ) from error
-        except BadContent as error:
-            raise BadInput(f"argument {name}: {path} {error}") from error
-        except OSError as error:
-            raise BadInput(f"argument {name}: {path}: {error.strerror}") from error
-
-
-def _parameter(name: str, value: Any, declared: InputParameter, parse: bool) -> Any:
-    place = f"argument {name}"
-    return parse_argument(value, declared, place) if parse else coerce(value, declared.type, place)
-
-
-def _unknown_argument(name: str, pipeline: Pipeline) -> BadInput:
-    import difflib
-
-    known = sorted([*pipeline.root.input_parameters, *pipeline.root.input_artifacts])
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(known) or 'none'}"
-    return BadInput(f"pipeline {pipeline.name} has no argument {name!r}", hint=hint)
 
 
 def _recorded(inputs: Inputs) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 Layout below the root: `<first two digits>/<digest>/data` is the content, a file or a folder, read-only; `manifest.json` beside
 it lists every file with size and sha256. The digest is the sha256 of the canonical manifest, so equal bytes have one entry
 on every machine. A thing is moved to a temporary name, synced, renamed; what is not under its final name does not exist.
+
+Every file gets the same time of change when it is published, so that a later write shows without reading the file again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -21,6 +24,9 @@ from typing import Any
 
 from intermodal.engine.faults import Faults
 from intermodal.spec.document import canonical_json, sha256_text
+
+STORED_TIME_NS = 315_619_200 * 10**9
+"""The time of change of all stored files: 1980-01-02 UTC, the first day that a zip file can hold in every time zone."""
 
 FileHash = Callable[[Path, os.stat_result], str]
 """Returns the sha256 of a regular file; may remember it by its stat."""
@@ -45,6 +51,11 @@ class Manifest:
             "folders": list(self.folders),
         }
 
+    @staticmethod
+    def from_json(document: dict[str, Any]) -> Manifest:
+        entries = tuple((path, size, sha256, executable) for path, size, sha256, executable in document["entries"])
+        return Manifest(document["directory"], entries, tuple(document["folders"]))
+
     @property
     def digest(self) -> str:
         return sha256_text(canonical_json(self.as_json()))
@@ -53,6 +64,19 @@ class Manifest:
     def size(self) -> int:
         """Bytes in all files together."""
         return sum(entry[1] for entry in self.entries)
+
+    def difference(self, found: Manifest) -> str:
+        """Say in a few words what of `found` is not as it is here."""
+        mine, theirs = ({entry[0]: entry for entry in manifest.entries} for manifest in (self, found))
+        for path, entry in mine.items():
+            shown = repr(path) if path else "its file"
+            if path not in theirs:
+                return f"{shown} is gone"
+            if theirs[path] != entry:
+                return f"{shown} has changed"
+        if extra := sorted(theirs.keys() - mine.keys()):
+            return f"{extra[0]!r} does not belong to it"
+        return "its folders have changed"
 
 
 def hash_file(path: Path, _status: os.stat_result) -> str:
@@ -118,12 +142,47 @@ class Store:
     def _entry(self, digest: str) -> Path:
         return self.root / digest[:2] / digest
 
-    def has(self, digest: str) -> bool:
-        return (self._entry(digest) / "manifest.json").is_file() and os.path.lexists(self.path(digest))
-
     def manifest(self, digest: str) -> Manifest:
-        document = json.loads((self._entry(digest) / "manifest.json").read_text(encoding="utf-8"))
-        return Manifest(document["directory"], tuple(tuple(e) for e in document["entries"]), tuple(document["folders"]))
+        """Return what the entry holds. Raises FileNotFoundError if there is none, BadContent if it cannot be read."""
+        text = (self._entry(digest) / "manifest.json").read_bytes()
+        try:
+            manifest = Manifest.from_json(json.loads(text))
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadContent("its manifest is damaged") from error
+        if manifest.digest != digest:
+            raise BadContent("its manifest is damaged")
+        return manifest
+
+    def damage(self, digest: str, *, thorough: bool = False) -> str | None:
+        """Say what is wrong with an entry, None if nothing is.
+
+        A file whose size and time of change are as they were when it was published is not read again, unless `thorough`.
+        """
+        data = self.path(digest)
+        try:
+            manifest = self.manifest(digest)
+            remembered = {path: (size, sha256) for path, size, sha256, _ in manifest.entries}
+            read = 0
+
+            def known_hash(path: Path, status: os.stat_result) -> str:
+                nonlocal read
+                size, sha256 = remembered.get(path.relative_to(data).as_posix() if path != data else "", (-1, ""))
+                if not thorough and (status.st_mtime_ns, status.st_size) == (STORED_TIME_NS, size):
+                    return sha256
+                read += 1
+                return hash_file(path, status)
+
+            found = scan(data, known_hash)
+        except FileNotFoundError:
+            return "it is not in the store" if not self._entry(digest).exists() else "a part of it is gone"
+        except (BadContent, OSError) as error:
+            return getattr(error, "strerror", None) or str(error)
+        if found != manifest:
+            return manifest.difference(found)
+        if read:  # right, but not known by its times: an entry of an older version, or one that was copied here
+            with contextlib.suppress(OSError):
+                _settle(data)
+        return None
 
     def publish(self, source: Path, *, link: bool = False, file_hash: FileHash = hash_file) -> str:
         """Put the file or folder at `source` into the store, leave it where it is, and return its digest.
@@ -133,7 +192,7 @@ class Store:
         """
         manifest = scan(source, file_hash)
         digest = manifest.digest
-        if self.has(digest):
+        if self.damage(digest) is None:
             return digest
         staging = self._temporary / owned_name()
         staging.mkdir()
@@ -145,22 +204,36 @@ class Store:
             _settle(data)
             _write_synced(staging / "manifest.json", canonical_json(manifest.as_json()))
             self._faults.reach("store:staged")
-            self._install(staging, self._entry(digest))
+            self._install(staging, digest)
             self._faults.reach("store:installed")
         finally:
             discard(staging)
         return digest
 
-    def _install(self, staging: Path, entry: Path) -> None:
+    def _install(self, staging: Path, digest: str) -> None:
+        entry = self._entry(digest)
         entry.parent.mkdir(exist_ok=True)
-        if entry.exists() and not (entry / "manifest.json").is_file():
-            discard(entry)  # damaged from outside: an entry is complete or it is nothing
+        if entry.exists() and self.damage(digest):
+            self.remove(digest)
         try:
             staging.rename(entry)
         except OSError:
-            if not (entry / "manifest.json").is_file():  # else another process published the same bytes first
+            if self.damage(digest):  # else another process published the same bytes first
                 raise
         _sync(entry.parent)
+
+    def remove(self, digest: str) -> None:
+        """Remove an entry, if it is there: at once for whoever looks, whatever its size."""
+        gone = self._temporary / owned_name()
+        with contextlib.suppress(FileNotFoundError):
+            self._entry(digest).rename(gone)
+            discard(gone)
+
+    def digests(self) -> list[str]:
+        """Return the digests of all entries, damaged ones too, sorted."""
+        return sorted(
+            path.name for path in self.root.glob("[0-9a-f][0-9a-f]/*") if path.name.startswith(path.parent.name)
+        )
 
 
 def owned_name() -> str:
@@ -214,6 +287,7 @@ def _settle(data: Path) -> None:
 
 def _freeze_file(path: Path) -> None:
     path.chmod(0o555 if path.stat().st_mode & stat.S_IXUSR else 0o444)
+    os.utime(path, ns=(STORED_TIME_NS, STORED_TIME_NS))
     _sync(path)
 
 

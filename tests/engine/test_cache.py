@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from kfp import dsl
 
 from intermodal.engine.options import Options
+from intermodal.errors import BadInput
 from tests.conftest import Run
-from tests.engine.steps import join, make, read, say, shell
+from tests.engine.steps import join, make, number, read, say, shell
 from tests.support.host import HostBackend
 
 
@@ -89,12 +91,93 @@ def test_caching_can_be_turned_off_for_a_run_and_for_a_task(run: Run):
     assert go(run, off, options=Options(cache=False))[1] == ["make", "say"]
 
 
-def test_a_missing_store_entry_is_a_miss_not_a_crash(run: Run, tmp_path: Path):
+def test_caching_can_be_turned_off_for_all_in_a_nested_pipeline_and_for_a_task_by_its_path(run: Run):
+    @dsl.pipeline(name="inner")
+    def inner():
+        say(text="a")
+        with dsl.ParallelFor([1, 2]) as item:
+            number(value=item)
+
+    @dsl.pipeline(name="outer")
+    def outer():
+        inner()
+        make(text="a")
+
+    def again(*names: str) -> list[str]:
+        return go(run, outer, options=Options(no_cache_tasks=frozenset(names)))[1]
+
+    everything = go(run, outer)[1]
+    loop = ["inner/for-loop-2/0/number", "inner/for-loop-2/1/number"]
+    assert everything == [*loop, "inner/say", "make"]
+    assert again("inner") == [*loop, "inner/say"]
+    assert again("number") == again("inner/for-loop-2") == loop
+    assert again("inner/for-loop-2/1") == loop[1:]
+    assert again("say", "make") == ["inner/say", "make"]
+
+
+def test_a_task_that_does_not_exist_is_no_task_to_run_anyway(run: Run):
+    with pytest.raises(BadInput, match="has no task 'raed'") as error:
+        go(run, text="a", options=Options(no_cache_tasks=frozenset({"raed"})))
+    assert error.value.hint == "it has read"
+
+
+def test_the_record_says_why(run: Run):
+    @dsl.pipeline(name="why")
+    def why(word: str):
+        said = say(text=word).set_caching_options(False)
+        with dsl.If(said.output == "b"):
+            make(text="a")
+        shell(script="exit 3").set_display_name("bad")
+        say(text="x").after(shell(script="exit 4"))
+
+    reasons = {path: row["reason"] for path, row in go(run, why, word="a")[0].tasks().items()}
+    assert reasons == {
+        "say": "caching is off for it in the pipeline",
+        "condition-1": "its condition was false: say-out == 'b', with say-out = 'a'",
+        "shell": "no entry in the cache",
+        "shell-2": "no entry in the cache",
+        "say-2": "upstream shell-2 failed",
+    }
+    first, _ = go(run, text="a")
+    cached = go(run, text="a")[0].tasks()["make"]
+    assert cached["reason"] == f"the same task as make of run {first.result.run_id}"
+    anyway = go(run, text="a", options=Options(no_cache_tasks=frozenset({"make"})))[0].tasks()["make"]
+    assert anyway["reason"] == "caching is off for it (--no-cache-task)"
+    anyway = go(run, text="a", options=Options(cache=False))[0].tasks()["make"]
+    assert anyway["reason"] == "caching is off for the run (--no-cache)"
+
+
+def test_a_lost_store_is_a_miss_not_a_crash(run: Run):
     first, _ = go(run, text="a")
     shutil.rmtree(first.state / "store")
     second, started = go(run, text="a")
     assert started == ["make"]  # the others made parameters alone, which are in the record
     assert second.result.state.green
+    assert second.tasks()["make"]["reason"].endswith("cannot be used: artifact 'data': it is not in the store")
+
+
+DAMAGES = {
+    "content": lambda entry: (entry / "data" / "file").chmod(0o644) or (entry / "data" / "file").write_text("b"),
+    "manifest gone": lambda entry: (entry / "manifest.json").unlink(),
+    "manifest garbage": lambda entry: (
+        (entry / "manifest.json").chmod(0o644) or (entry / "manifest.json").write_text("{")
+    ),
+    "data gone": lambda entry: shutil.rmtree(entry / "data"),
+    "all of it gone": shutil.rmtree,
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_entry_is_a_miss_with_a_warning_and_is_mended(run: Run, kind: str):
+    first, _ = go(run, text="a")
+    digest = next(iter(first.digests_of("make").values()))
+    entry = first.state / "store" / digest[:2] / digest
+    DAMAGES[kind](entry)
+    second, started = go(run, text="a")
+    assert started == ["make"] and second.result.outputs == first.result.outputs
+    assert any(path == "make" and line.startswith(b"cache: ") for path, line in second.recorder.lines)
+    assert (entry / "data" / "file").read_text() == "a"
+    assert go(run, text="a")[1] == []
 
 
 def test_the_order_of_keys_makes_no_other_task(run: Run):

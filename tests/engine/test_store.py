@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from intermodal.engine.store import BadContent, Store, scan
+from intermodal.engine.store import STORED_TIME_NS, BadContent, Store, scan
 
 names = st.text("abcxyz", min_size=1, max_size=4)
 
@@ -60,7 +61,8 @@ def test_what_is_published_is_frozen_and_the_source_stays(tmp_path: Path):
     assert (copied / "f").read_bytes() == b"y" and os.access(copied / "f", os.W_OK)
     assert (store.path(first) / "f").read_bytes() == b"x"
     assert (store.path(second) / "f").stat().st_mode & 0o222 == 0
-    assert store.has(first) and not store.has("0" * 64)
+    assert store.damage(first) is None and store.damage("0" * 64) == "it is not in the store"
+    assert store.digests() == sorted([first, second])
     assert store.manifest(first).size == 1
     assert list((tmp_path / "store" / "tmp").iterdir()) == []
 
@@ -100,10 +102,67 @@ def test_many_publishing_the_same_at_once_make_one_entry(tmp_path: Path):
     assert list((tmp_path / "store" / "tmp").iterdir()) == []
 
 
-def test_a_damaged_entry_is_not_there_and_is_replaced(tmp_path: Path):
+def overwrite(path: Path, content: bytes) -> None:
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def same_size_and_time(path: Path) -> None:
+    status = path.stat()
+    overwrite(path, b"y" * status.st_size)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+DAMAGES = {
+    "no manifest": (lambda entry: (entry / "manifest.json").unlink(), "a part of it is gone"),
+    "manifest is no JSON": (lambda entry: overwrite(entry / "manifest.json", b"\xff{"), "its manifest is damaged"),
+    "manifest is other JSON": (lambda entry: overwrite(entry / "manifest.json", b"[1]"), "its manifest is damaged"),
+    "manifest of something else": (
+        lambda entry: overwrite(entry / "manifest.json", b'{"directory":true,"entries":[],"folders":[]}'),
+        "its manifest is damaged",
+    ),
+    "no data": (lambda entry: shutil.rmtree(entry / "data"), "a part of it is gone"),
+    "a file is gone": (lambda entry: (entry / "data" / "f").unlink(), "'f' is gone"),
+    "a file more": (lambda entry: (entry / "data" / "g").write_bytes(b""), "'g' does not belong to it"),
+    "a folder more": (lambda entry: (entry / "data" / "g").mkdir(), "its folders have changed"),
+    "a longer file": (lambda entry: overwrite(entry / "data" / "f", b"xx"), "'f' has changed"),
+    "another file of the same size": (lambda entry: overwrite(entry / "data" / "f", b"y"), "'f' has changed"),
+    "a link": (lambda entry: (entry / "data" / "l").symlink_to("/etc/passwd"), "symbolic link"),
+    "the executable bit": (lambda entry: (entry / "data" / "f").chmod(0o755), "'f' has changed"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_entry_says_what_is_wrong_and_is_replaced(tmp_path: Path, kind: str):
     store = Store(tmp_path / "store")
-    digest = store.publish(tree(tmp_path / "a", {"f": b"x"}), link=True)
-    (store.path(digest).parent / "manifest.json").unlink()
-    assert not store.has(digest)
+    digest = store.publish(tree(tmp_path / "a", {"f": b"x"}))
+    damage, words = DAMAGES[kind]
+    damage(store.path(digest).parent)
+    found = store.damage(digest)
+    assert found is not None and words in found
     assert store.publish(tree(tmp_path / "b", {"f": b"x"}), link=True) == digest
-    assert store.has(digest)
+    assert store.damage(digest, thorough=True) is None
+
+
+def test_only_a_thorough_look_finds_bytes_that_changed_behind_size_and_time(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    digest = store.publish(tree(tmp_path / "a", {"f": b"x"}))
+    same_size_and_time(store.path(digest) / "f")
+    assert store.damage(digest) is None
+    assert store.damage(digest, thorough=True) == "'f' has changed"
+
+
+def test_a_file_with_another_time_is_read_once(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    digest = store.publish(tree(tmp_path / "a", {"f": b"x"}))
+    os.utime(store.path(digest) / "f")
+    assert store.damage(digest) is None
+    assert (store.path(digest) / "f").stat().st_mtime_ns == STORED_TIME_NS
+
+
+def test_an_entry_goes_at_once(tmp_path: Path):
+    store = Store(tmp_path / "store")
+    digest = store.publish(tree(tmp_path / "a", {"f": b"x"}))
+    store.remove(digest)
+    store.remove(digest)
+    assert store.digests() == [] and list((tmp_path / "store" / "tmp").iterdir()) == []
