@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -27,11 +28,16 @@ def intermodal(*words: str | Path, state: Path) -> tuple[float, dict[str, Any]]:
     """Run a pipeline and return the seconds that the whole command took and its result. Raises RuntimeError if it is not green."""
     command = [sys.executable, "-m", "intermodal", "run", *map(str, words), "--state", str(state), "--plain", "--json"]
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environment())
     seconds = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} exited {done.returncode}:\n{done.stderr[-2000:]}")
     return seconds, json.loads(done.stdout)
+
+
+def environment() -> dict[str, str]:
+    """Return this environment with byte code kept: without it each command would compile all that it imports anew."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def timed(action: Callable[[], object]) -> float:

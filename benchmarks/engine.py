@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import compile_pipeline, intermodal, timed
+from benchmarks.command import compile_pipeline, environment, intermodal, timed
 from benchmarks.docker_run import docker_run
 from benchmarks.figures import Figure, against, within
 from benchmarks.steps import chain, sleeps
@@ -82,7 +82,9 @@ def _started(client: Any, path: Path, state: Path) -> float:
 
 def help_text(folder: Path) -> list[Figure]:
     def ask() -> None:
-        subprocess.run([sys.executable, "-m", "intermodal", "--help"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "intermodal", "--help"], check=True, stdout=subprocess.DEVNULL, env=environment()
+        )
 
     ask()
     return [within("`intermodal --help`", [timed(ask) for _ in range(_ROUNDS)], 0.3)]
