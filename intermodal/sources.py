@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from intermodal.bounded import read_yaml
 from intermodal.errors import BadInput, EnvironmentProblem
 from intermodal.settings import find_project
 from intermodal.spec.load import load_pipeline
@@ -118,19 +119,10 @@ def read_values(config: Path | None, arguments: list[str]) -> dict[str, Any]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    import yaml
-
     from intermodal.spec.document import plain
     from intermodal.yaml12 import Loader
 
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise BadInput(f"{path}: is not YAML{where}: {getattr(error, 'problem', error)}") from error
-    if not isinstance(document, dict):
-        raise BadInput(f"{path}: expected names and values, got {type(document).__name__}")
-    return dict(plain(document))
+    documents = read_yaml(path, Loader)
+    if len(documents) != 1 or not isinstance(documents[0], dict):
+        raise BadInput(f"{path}: expected names and values")
+    return dict(plain(documents[0]))

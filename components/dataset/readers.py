@@ -34,10 +34,9 @@ def read_file(path: Path, split: str) -> Read:
         raise StepError(f"{path.name}: cannot be read: {error.strerror}") from error
     if not text.strip():
         raise StepError(f"{path.name}: is empty")
-    suffix = path.suffix.lower()
-    if suffix == ".json":
+    if path.suffix == ".json":
         pairs = list(_json(path.name, text))
-    elif suffix == ".jsonl":
+    elif path.suffix == ".jsonl":
         pairs = list(_json_lines(path.name, text))
     else:
         pairs = list(_conll(path.name, text))

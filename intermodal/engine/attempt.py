@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from intermodal.bounded import parse_json
 from intermodal.engine.artifacts import Artifact, Inputs, Outputs
 from intermodal.engine.backend import Backend, Image, Launch, Limits, Mount, Network, Relaxation
 from intermodal.engine.environment import expand_variables
@@ -19,7 +18,8 @@ from intermodal.engine.layout import StateFolder, safe_name
 from intermodal.engine.placeholders import Context, View, resolve, resolve_arguments
 from intermodal.engine.platform import Extras, Provided
 from intermodal.engine.store import BadContent, Store
-from intermodal.engine.values import check_output, decode_output, invalid
+from intermodal.engine.values import check_output, decode_output, invalid, shorten
+from intermodal.engine.written import check_text, read_regular
 from intermodal.spec.python_step import read_prelude
 from intermodal.spec.types import Component, Container, OutputArtifact, Value
 
@@ -27,7 +27,10 @@ METADATA_ONLY = ("system.Metrics", "system.ClassificationMetrics", "system.Slice
 """Types whose content is their metadata: a step that writes none but reports metadata has made the artifact."""
 
 _TEXT_TYPES = ("system.HTML", "system.Markdown")
-_MAX_EXECUTOR_OUTPUT = 64 * 1024 * 1024
+_EXECUTOR_OUTPUT = "executor_output.json"
+_LONGEST_WORD = 32 * 4096
+"""Of one argument or variable, in bytes with its final zero: MAX_ARG_STRLEN of Linux."""
+_MAX_EXECUTOR_OUTPUT = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ class Attempt:
             mounts.extend(Mount(source, target) for source, target in zip(packages, targets, strict=True))
             env["PYTHONPATH"] = ":".join(map(str, targets))
         declared = [(name, resolve(value, context)) for name, value in plan.container.env]
-        return Launch(
+        self._check_volumes()
+        launch = Launch(
             run_id=plan.run,
             task=plan.path,
             attempt=plan.number,
@@ -102,6 +106,15 @@ class Attempt:
             relax=plan.relax,
             labels=plan.labels,
         )
+        _check_words(launch)
+        return launch
+
+    def _check_volumes(self) -> None:
+        """Look again, just before the start, that no other step has put a link where a volume's folder was."""
+        for mount in self.plan.volumes:
+            if mount.source.resolve() != mount.source:
+                message = f"volume at {mount.target}: a step put a link in the place of {mount.source}"
+                raise AttemptFailed(Failure(FailureClass.USER_CODE, message))
 
     def describe(self, launch: Launch) -> dict[str, Any]:
         """Return the launch for the record: all that is needed to look at it or to do it again, and no secret's value."""
@@ -144,7 +157,7 @@ class Attempt:
             parameter_files={
                 name: str(outputs / "parameters" / safe_name(name)) for name in component.output_parameters
             },
-            output_file=str(outputs / "executor_output.json"),
+            output_file=str(outputs / _EXECUTOR_OUTPUT),
             job=self.plan.job,
         )
 
@@ -175,14 +188,13 @@ class Attempt:
         return Outputs(parameters, artifacts)
 
     def _executor_output(self) -> dict[str, Any]:
-        path = self.folder / "outputs" / "executor_output.json"
-        raw = read_regular(path, _MAX_EXECUTOR_OUTPUT, "executor output")
+        raw = read_regular(self.folder / "outputs", [_EXECUTOR_OUTPUT], _MAX_EXECUTOR_OUTPUT, "executor output")
         if raw is None:
             return {}
         try:
-            document = json.loads(raw)
+            document = parse_json(raw)
         except ValueError as error:
-            raise invalid(f"executor output: is not JSON: {error}") from error
+            raise invalid(f"executor output: is no JSON document: {error}") from error
         if not isinstance(document, dict):
             raise invalid("executor output: is not a JSON object")
         for key, kind in (("parameterValues", dict), ("artifacts", dict)):
@@ -196,7 +208,7 @@ class Attempt:
         values = written.get("parameterValues", {})
         if name in values:
             return check_output(values[name], kind, place)
-        raw = read_regular(self.folder / "outputs" / "parameters" / safe_name(name), 2**24, place)
+        raw = read_regular(self.folder / "outputs", ["parameters", safe_name(name)], 2**24, place)
         if raw is None:
             raise AttemptFailed(Failure(FailureClass.OUTPUT_MISSING, f"{place} was not written", exit_code=0))
         return decode_output(raw, kind, place)
@@ -234,10 +246,14 @@ class Attempt:
             digest = self._store.publish(path, link=True)
         except BadContent as error:
             raise invalid(f"output artifact {name!r} {error}") from error
+        except PermissionError as error:
+            raise invalid(f"output artifact {name!r}: the step left {error.filename} unreadable") from error
         return Artifact(name, declared.type, digest=digest, metadata=metadata)
 
     def _host_path(self, uri: str, name: str) -> Path:
         """Return the host path of a path that the step reported. Raises AttemptFailed if it is not in its outputs."""
+        if "\0" in uri:
+            raise invalid(f"output artifact {name!r}: the step says it is at {uri!r}, which is no path")
         try:
             relative = PurePosixPath(os.path.normpath(uri)).relative_to(self._root / "outputs")
         except ValueError as error:
@@ -254,38 +270,23 @@ class Attempt:
             return
         if not path.is_file():
             raise invalid(f"output artifact {name!r}: a {declared.type.schema_title} is a file, not a folder")
-        try:
-            path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise invalid(f"output artifact {name!r}: is not UTF-8 text (byte {error.start})") from error
+        check_text(path, f"output artifact {name!r}")
+
+
+def _check_words(launch: Launch) -> None:
+    """Refuse what no process can be given: a NUL character ends an argument, and a long argument has no room."""
+    words = {f"argument {shorten(word)}": word for word in (*launch.command, *launch.args)}
+    words |= {f"variable {name}": f"{name}={value}" for name, value in launch.env.items()}  # its value may be a secret
+    for place, word in words.items():
+        if "\0" in word:
+            raise AttemptFailed(Failure(FailureClass.USER_CODE, f"{place}: holds a NUL character"))
+        if (size := len(word.encode())) >= _LONGEST_WORD:
+            message = f"{place}: {size} bytes are too many for a process; pass it as an artifact"
+            raise AttemptFailed(Failure(FailureClass.USER_CODE, message))
 
 
 def _view(item: Artifact, uri: str) -> View:
     return View(item.name, uri, uri, item.type.schema_title, item.type.schema_version, item.metadata)
-
-
-def read_regular(path: Path, limit: int, place: str) -> bytes | None:
-    """Return the content of a file that a step wrote, None if absent.
-
-    Never follows a link and never blocks on a FIFO. Raises AttemptFailed(OUTPUT_INVALID) for anything but a regular file of
-    at most `limit` bytes.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise invalid(f"{place}: cannot be read: {error.strerror}") from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise invalid(f"{place}: is not a regular file")
-        if status.st_size > limit:
-            raise invalid(f"{place}: {status.st_size} bytes are too many (at most {limit})")
-        with os.fdopen(os.dup(descriptor), "rb") as stream:
-            return stream.read()
-    finally:
-        os.close(descriptor)
 
 
 class _disk_errors:

@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from intermodal.errors import BadInput
 
 _README = """This folder holds what `intermodal run` remembers: runs, logs, artifacts, the cache.
 
@@ -21,6 +25,7 @@ intermodal.db         the record of runs, an SQLite database
 
 Nothing else depends on it: it may be deleted when no run is going on.
 """
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -37,14 +42,14 @@ def safe_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class StateFolder:
-    """The state folder at `root` (absolute)."""
+    """The state folder at `root`, a path without links: a link below it is none of ours."""
 
     root: Path
 
     @staticmethod
     def at(path: Path) -> StateFolder:
         """Make the folder and what explains it, if absent."""
-        root = path.absolute()
+        root = path.resolve()
         root.mkdir(parents=True, exist_ok=True)
         for name, content in (
             ("README.txt", _README),
@@ -71,11 +76,31 @@ class StateFolder:
         return self.run(run).joinpath("tasks", *map(safe_name, task.split("/")), f"attempt-{number}")
 
     def volume(self, claim: str, sub_path: str) -> Path:
-        """Return the folder of a volume, made if absent and writable for whoever the step runs as."""
-        folder = self.root / "volumes" / safe_name(claim)
-        for part in [None, *filter(None, sub_path.split("/"))]:
-            folder = folder if part is None else folder / safe_name(part)
-            folder.mkdir(parents=True, exist_ok=True)
-            if folder.stat().st_uid == os.getuid():
-                folder.chmod(0o1777)
+        """Return the folder of a volume, made if absent and writable for whoever the step runs as. Raises BadInput."""
+        parts = [safe_name(part) for part in (claim, *filter(None, sub_path.split("/")))]
+        folder = self.root / "volumes"
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder, _FOLDER)
+        try:
+            for part in parts:
+                folder, outer = folder / part, descriptor
+                descriptor = _open_shared(part, outer, f"volume {claim}: {folder}")
+                os.close(outer)
+        finally:
+            os.close(descriptor)
         return folder
+
+
+def _open_shared(name: str, parent: int, place: str) -> int:
+    """Open a folder in which steps write, made if absent. A link that a step put in its place leads out and is refused."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, dir_fd=parent)
+    try:
+        descriptor = os.open(name, _FOLDER, dir_fd=parent)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+            raise
+        raise BadInput(f"{place} is no folder: a step put something else in its place") from error
+    if os.fstat(descriptor).st_uid == os.getuid():
+        os.fchmod(descriptor, 0o1777)
+    return descriptor

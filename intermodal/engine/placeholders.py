@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from intermodal.bounded import parse_json
 from intermodal.engine.values import text
 from intermodal.errors import BadInput
 from intermodal.spec.types import Value
@@ -130,7 +131,7 @@ def _struct(template: str) -> dict[str, Any] | None:
     if not template.lstrip().startswith("{"):
         return None
     try:
-        document = json.loads(template)
+        document = parse_json(template)
     except ValueError:
         return None
     if isinstance(document, dict) and len(document) == 1 and next(iter(document)) in ("Concat", "IfPresent"):

@@ -5,10 +5,10 @@ Source: `driver/resolve.go` of the KFP backend.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from intermodal.bounded import parse_json
 from intermodal.engine.artifacts import Artifact, Inputs
 from intermodal.engine.placeholders import Context, references, resolve_value
 from intermodal.engine.values import coerce, shorten, text
@@ -126,7 +126,7 @@ def select(value: Value, selector: str) -> Value:
     rest = rest[len(prefix) :]
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = parse_json(value)
         except ValueError as error:
             raise BadInput(f"parameter expression {selector!r}: {shorten(value)} is not JSON") from error
     while rest:
@@ -152,7 +152,7 @@ def loop_items(task: Task, inputs: Inputs, place: str) -> list[Inputs]:
     items: Value = list(iterator.raw) if iterator.raw is not None else inputs.parameters.get(iterator.input or "", [])
     if isinstance(items, str):
         try:
-            items = json.loads(items)
+            items = parse_json(items)
         except ValueError as error:
             raise BadInput(f"{place}: loops over {shorten(items)}, which is not a list") from error
     if not isinstance(items, list):

@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+from intermodal.bounded import parse_json
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.errors import BadInput
 from intermodal.spec.document import canonical_json, plain
@@ -96,7 +97,7 @@ def parse_argument(written: str, declared: InputParameter, place: str) -> Value:
         if kind is ParameterType.BOOLEAN and lowered in ("true", "false"):
             return lowered == "true"
         if kind in (ParameterType.LIST, ParameterType.STRUCT):
-            return coerce(json.loads(written), kind, place)
+            return coerce(parse_json(written), kind, place)
     except ValueError as error:
         raise BadInput(
             f"{place}: {written!r} is not a {kind.value}", hint="lists and structs are given as JSON"
@@ -138,14 +139,10 @@ def _decode(written: str, kind: ParameterType) -> Value:
         if stripped.lower() not in ("true", "false"):
             raise ValueError(stripped)
         return stripped.lower() == "true"
-    value = plain(json.loads(stripped, parse_constant=_refuse_constant))
+    value = plain(parse_json(stripped))
     if not isinstance(value, list if kind is ParameterType.LIST else dict):
         raise ValueError(stripped)
     return value
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def check_output(value: Value, kind: ParameterType, place: str) -> Value:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from intermodal.bounded import read_yaml
 from intermodal.errors import BadInput
 
 
@@ -41,23 +42,9 @@ def read_documents(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises BadInput if the file cannot be read or is not an IR document.
     """
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        documents = [
-            document for document in yaml.load_all(path.read_text(encoding="utf-8"), Loader=loader) if document
-        ]
-    except OSError as error:
-        raise BadInput(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{path}: is not UTF-8 text (byte {error.start})") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}" if mark else ""
-        raise BadInput(f"{path}: is not YAML{where}: {getattr(error, 'problem', error)}") from error
     documents = [
-        document.get("pipelineSpec", document) if isinstance(document, dict) else document for document in documents
+        document.get("pipelineSpec", document) if isinstance(document, dict) else document
+        for document in read_yaml(path)
     ]
     spec = next((d for d in documents if isinstance(d, dict) and ("root" in d or "pipelineInfo" in d)), None)
     if spec is None:

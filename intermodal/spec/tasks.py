@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from intermodal.bounded import parse_json
 from intermodal.errors import BadInput, Unsupported
-from intermodal.spec.document import Node
+from intermodal.spec.document import Node, plain
 from intermodal.spec.types import (
     Constant,
     Dag,
@@ -141,12 +142,8 @@ def _iterator(node: Node) -> Iterator | None:
 
 
 def _raw_items(node: Node, raw: Any) -> tuple[Any, ...]:
-    import json
-
-    from intermodal.spec.document import plain
-
     try:
-        items = plain(json.loads(raw)) if isinstance(raw, str) else raw
+        items = plain(parse_json(raw)) if isinstance(raw, str) else raw
     except ValueError as error:
         raise BadInput(f"{node.path}.raw: is not JSON: {error}") from error
     if not isinstance(items, list):

@@ -21,6 +21,9 @@ LABEL_TASK = "io.intermodal.task"
 LABEL_ATTEMPT = "io.intermodal.attempt"
 LABEL_QUERY = "io.intermodal.query"
 LABEL_STATE = "io.intermodal.state"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DEEPEST = 64
+"""Folders below this depth of a volume stay whose they are."""
 SCRATCH_ENVIRONMENT: Mapping[str, str] = {
     "TMPDIR": "/tmp",
     "XDG_CACHE_HOME": "/tmp/.cache",
@@ -163,11 +166,26 @@ def hand_over(paths: Sequence[Path], user: str) -> None:
         return
     uid, gid = (int(part) for part in user.split(":"))
     for path in paths:
-        os.chown(path, uid, gid, follow_symlinks=False)
-        for base, folders, files in os.walk(path):
-            for name in folders + files:
-                with contextlib.suppress(FileNotFoundError):  # another step works on the same volume
-                    os.chown(Path(base, name), uid, gid, follow_symlinks=False)
+        descriptor = os.open(path, _FOLDER)
+        try:
+            os.chown(descriptor, uid, gid)
+            _give(descriptor, uid, gid, _DEEPEST)
+        finally:
+            os.close(descriptor)
+
+
+def _give(folder: int, uid: int, gid: int, depth: int) -> None:
+    """Chown what an open folder holds. By descriptors: a step at work on the same volume may put a link where a folder was."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.chown(entry.name, uid, gid, dir_fd=folder, follow_symlinks=False)
+                if depth and entry.is_dir(follow_symlinks=False):
+                    inner = os.open(entry.name, _FOLDER, dir_fd=folder)
+                    try:
+                        _give(inner, uid, gid, depth - 1)
+                    finally:
+                        os.close(inner)
 
 
 def open_up(attempt: Path) -> None:

@@ -1,1 +1,0 @@
-"""Benchmarks: each figure beside a peer's in one run. `make bench` runs them; docs/benchmarks.md keeps the table."""
