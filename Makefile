@@ -9,7 +9,7 @@ TESTS ?= tests
 INTERMODAL := .venv/bin/intermodal
 READY := .venv/.ready
 
-.PHONY: help venv pipeline-local test test-fast engine images compile lock lint clean
+.PHONY: help venv pipeline-local test test-fast engine images bench compile lock lint clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -35,6 +35,9 @@ test: images ## all tests, on a real engine and the real images
 
 test-fast: venv ## the tests that need no engine
 	.venv/bin/python -m pytest $(TESTS) -m "not engine"
+
+bench: images ## measure the engine beside its peers (NAMES="chain start": some of it; WRITE=1: into docs/benchmarks.md)
+	.venv/bin/python -m benchmarks $(NAMES) $(if $(WRITE),--write)
 
 compile: venv ## compile the pipeline to IR YAML: dist/ner.yaml
 	@$(INTERMODAL) compile pipelines/ner.py -o dist/ner.yaml

@@ -14,8 +14,8 @@ from components.kfp_io import StepError
 class Settings:
     """rounds: turns of each variant, interleaved. requests: single documents a turn. warmup: untimed ones before. seed: their order."""
 
-    rounds: int = 4
-    requests: int = 40
+    rounds: int = 5
+    requests: int = 100
     warmup: int = 5
     seed: int = 13
 

@@ -7,6 +7,7 @@ several runtimes in one process spoil each other's times.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from components.ner.formats import Document, load_split
+from components.ner.formats import load_split
 from components.ner.metrics import bootstrap_interval, span_scores
 from components.ner.predict import Infer, Tagger, WindowSettings
 
@@ -54,41 +55,39 @@ class Worker:
         # answer would depend on its neighbours; and no time goes into padding.
         self._tagger = Tagger(tokenizer, manifest["labels"], window, infer, batch=1)
 
-    def time(self, order: list[int]) -> list[float]:
-        """Return the milliseconds of each request: one document, text to entities. `order` indexes the test split."""
-        documents, taken = self._splits["test"], []
+    def time(self, order: list[int]) -> dict[str, Any]:
+        """Run one request a document, text to entities, one after another. `order` indexes the test split.
+
+        Returns the milliseconds of each, their characters in all, and the clock that all processes share (CLOCK_MONOTONIC,
+        nanoseconds) at the start and the end.
+        """
+        documents, taken, characters = self._splits["test"], [], 0
+        begin = time.perf_counter_ns()
         for index in order:
             text = documents[index % len(documents)].text
             start = time.perf_counter_ns()
             self._tagger.tag(text)
             taken.append((time.perf_counter_ns() - start) / 1e6)
-        return taken
+            characters += len(text)
+        return {"ms": taken, "characters": characters, "start": begin, "end": time.perf_counter_ns()}
 
     def score(self) -> dict[str, Any]:
-        """Return the scores of both splits, and how fast the test split went through."""
+        """Return the scores of both splits."""
         result: dict[str, Any] = {}
         for split, documents in self._splits.items():
-            start = time.perf_counter_ns()
             predicted = [self._tagger.tag(document.text) for document in documents]
-            seconds = (time.perf_counter_ns() - start) / 1e9
             gold = [document.spans for document in documents]
             scores = span_scores(gold, predicted, self._types).as_json()
             scores["interval"] = list(bootstrap_interval(gold, predicted, self._types))
             result[split] = scores
-            result["throughput"] = _throughput(documents, seconds)  # of the last split, test
         return result
-
-
-def _throughput(documents: list[Document], seconds: float) -> dict[str, float]:
-    characters = sum(len(document.text) for document in documents)
-    return {"documents_per_second": len(documents) / seconds, "characters_per_second": characters / seconds}
 
 
 def main() -> None:
     """Serve commands until stdin ends."""
     bundle, variant, dataset, threads = sys.argv[1:]
     worker = Worker(Path(bundle), variant, Path(dataset), int(threads))
-    print(json.dumps({"ready": True}), flush=True)
+    print(json.dumps({"process": os.getpid()}), flush=True)
     for line in sys.stdin:
         command = json.loads(line)
         answer = worker.time(command["time"]) if "time" in command else worker.score()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from components.dataset.generator import ENTITY_TYPES, SIZES, generate
-from components.dataset.profile import markdown, page
+from components.dataset.profile import markdown, notes, page
 from components.dataset.splits import Source, check_labels, drop_leaks, read_folder
 from components.kfp_io import StepError, json_argument, run_step, write_json
 from components.ner.formats import SCHEMA_VERSION, SPLITS, Document, write_documents
@@ -40,10 +40,11 @@ def main(argv: Sequence[str]) -> None:
         origin = "the given folder"
     else:
         source = _generated(args.size, args.seed)
-        schema = schema or list(ENTITY_TYPES)
         origin = f"the generator (size {args.size}, seed {args.seed})"
     source = drop_leaks(source)
     manifest = write_dataset(args.dataset, source, check_labels(source, schema), origin)
+    for note in notes(manifest):
+        print(note)
     for path, content in ((args.profile, markdown(manifest)), (args.profile_html, page(manifest))):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> None:
 def _generated(size: str, seed: int) -> Source:
     if size not in SIZES:
         raise StepError(f"size {size!r} is not known", hint=f"sizes are {', '.join(SIZES)}")
-    return Source(generate(size, seed), dict.fromkeys(SPLITS, "generated"), [])
+    return Source(generate(size, seed), dict.fromkeys(SPLITS, "generated"), frozenset(ENTITY_TYPES), [])
 
 
 def write_dataset(folder: Path, source: Source, entity_types: Sequence[str], origin: str) -> dict[str, Any]:

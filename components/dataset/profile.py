@@ -14,7 +14,7 @@ def markdown(manifest: Mapping[str, Any]) -> str:
         lines += ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
         lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
         lines.append("")
-    return "\n".join([*lines, *(f"- {note}" for note in _notes(manifest)), ""])
+    return "\n".join([*lines, *(f"- {note}" for note in notes(manifest)), ""])
 
 
 def page(manifest: Mapping[str, Any]) -> str:
@@ -31,7 +31,7 @@ def page(manifest: Mapping[str, Any]) -> str:
         parts.append("<table><tr>" + "".join(f"<th>{_escape(cell)}</th>" for cell in header) + "</tr>")
         parts += ["<tr>" + "".join(f"<td>{_escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
         parts.append("</table>")
-    parts.append("<ul>" + "".join(f"<li>{_escape(note)}</li>" for note in _notes(manifest)) + "</ul></html>")
+    parts.append("<ul>" + "".join(f"<li>{_escape(note)}</li>" for note in notes(manifest)) + "</ul></html>")
     return "\n".join(parts)
 
 
@@ -59,14 +59,15 @@ def _lengths(lengths: Mapping[str, int]) -> Sequence[str]:
     return [str(lengths[key]) for key in ("min", "median", "p95", "max")]
 
 
-def _notes(manifest: Mapping[str, Any]) -> list[str]:
-    notes = [f"{name}: {split['origin']}" for name, split in manifest["splits"].items()]
+def notes(manifest: Mapping[str, Any]) -> list[str]:
+    """Return where each split comes from, and what was dropped, resolved or ignored."""
+    found = [f"{name}: {split['origin']}" for name, split in manifest["splits"].items()]
     if manifest["resolved_overlaps"]:
-        notes.append(f"{manifest['resolved_overlaps']} overlapping entities gave way to longer ones")
+        found.append(f"{manifest['resolved_overlaps']} overlapping entities gave way to longer ones")
     if manifest["dropped_duplicates"]:
-        notes.append(
+        found.append(
             f"{manifest['dropped_duplicates']} documents that stand in two splits were dropped from the training side"
         )
     if manifest["ignored_files"]:
-        notes.append(f"files ignored: {', '.join(manifest['ignored_files'])}")
-    return notes
+        found.append(f"files ignored: {', '.join(manifest['ignored_files'])}")
+    return found

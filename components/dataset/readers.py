@@ -34,9 +34,10 @@ def read_file(path: Path, split: str) -> Read:
         raise StepError(f"{path.name}: cannot be read: {error.strerror}") from error
     if not text.strip():
         raise StepError(f"{path.name}: is empty")
-    if path.suffix == ".json":
+    suffix = path.suffix.lower()
+    if suffix == ".json":
         pairs = list(_json(path.name, text))
-    elif path.suffix == ".jsonl":
+    elif suffix == ".jsonl":
         pairs = list(_json_lines(path.name, text))
     else:
         pairs = list(_conll(path.name, text))

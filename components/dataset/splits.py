@@ -21,6 +21,8 @@ class Source:
     splits: dict[str, list[Document]]
     files: dict[str, str]
     """Split -> where its documents come from."""
+    labels: frozenset[str]
+    """Those of the training file, the documents that other splits were drawn from it included."""
     ignored: list[str]
     overlaps: int = 0
     duplicates: int = 0
@@ -35,18 +37,20 @@ def read_folder(folder: Path, validation_fraction: float, test_fraction: float, 
         )
     found, ignored = _assign(folder)
     if "train" not in found:
+        there = f"there is {', '.join(ignored[:5])}" if ignored else "the folder is empty"
         raise StepError(
             f"data folder {folder} has no training file",
-            hint=f"name one with `train` in it, ending in {', '.join(SUFFIXES)}",
+            hint=f"name one with `train` in it, ending in {', '.join(SUFFIXES)}; {there}",
         )
     read = {split: read_file(path, split) for split, path in found.items()}
     splits = {split: result.documents for split, result in read.items()}
     files = {split: path.name for split, path in found.items()}
+    labels = frozenset(span.label for document in splits["train"] for span in document.spans)
     for split, fraction in (("test", test_fraction), ("validation", validation_fraction)):
         if split not in splits:
             splits["train"], splits[split] = _cut(splits["train"], split, fraction, seed)
             files[split] = f"{fraction:g} of {files['train']}"
-    return Source(splits, files, ignored, sum(result.overlaps for result in read.values()))
+    return Source(splits, files, labels, ignored, sum(result.overlaps for result in read.values()))
 
 
 def _assign(folder: Path) -> tuple[dict[str, Path], list[str]]:
@@ -69,7 +73,8 @@ def _assign(folder: Path) -> tuple[dict[str, Path], list[str]]:
 def _cut(
     documents: Sequence[Document], split: str, fraction: float, seed: int
 ) -> tuple[list[Document], list[Document]]:
-    """Take `fraction` of the documents away for `split`, drawn with the seed; order is kept."""
+    """Take `fraction` of the documents away for `split`, drawn with the seed; order is kept, and the ids: they say where
+    in the training file a document stands."""
     if not 0 < fraction < 1:
         raise StepError(f"{split} fraction {fraction:g}: must lie between 0 and 1")
     count = max(1, round(len(documents) * fraction))
@@ -78,7 +83,7 @@ def _cut(
     taken = set(random.Random(f"{seed}/{split}").sample(range(len(documents)), count))
     rest = [document for index, document in enumerate(documents) if index not in taken]
     moved = [document for index, document in enumerate(documents) if index in taken]
-    return rest, [replace(document, id=f"{split}-{number:05d}") for number, document in enumerate(moved)]
+    return rest, moved
 
 
 def drop_leaks(source: Source) -> Source:
@@ -94,18 +99,18 @@ def drop_leaks(source: Source) -> Source:
     for split in SPLITS:
         if not splits[split]:
             reason = "is empty" if not source.splits[split] else "holds only documents of another split"
-            raise StepError(f"the {split} split {reason}", hint="every split needs documents of its own")
+            raise StepError(
+                f"{source.files[split]}: the {split} split {reason}", hint="every split needs documents of its own"
+            )
     return replace(source, splits={split: splits[split] for split in SPLITS}, duplicates=dropped)
 
 
 def check_labels(source: Source, schema: Sequence[str]) -> list[str]:
-    """Return the label set: the given schema, else what the training split has.
+    """Return the label set: the given schema, else what the training file has.
 
     Raises StepError naming file, document and label for one outside of it, and for a split without any entity.
     """
-    known = sorted(set(schema)) or sorted(
-        {span.label for document in source.splits["train"] for span in document.spans}
-    )
+    known = sorted(set(schema)) or sorted(source.labels)
     if not known:
         raise StepError(f"{source.files['train']}: holds no entity at all")
     allowed = set(known)
@@ -118,5 +123,7 @@ def check_labels(source: Source, schema: Sequence[str]) -> list[str]:
                         hint=f"the {'given' if schema else 'training'} schema is {', '.join(known)}",
                     )
     if not any(document.spans for document in source.splits["validation"]):
-        raise StepError("the validation split holds no entity, so no model could be chosen by it")
+        raise StepError(
+            f"{source.files['validation']}: the validation split holds no entity, so no model could be chosen by it"
+        )
     return known

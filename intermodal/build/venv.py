@@ -33,7 +33,9 @@ def make_environment(project: Path) -> None:
     environment.pop("VIRTUAL_ENV", None)
     python = str(project / ".venv/bin/python")
     _run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(project / ".venv")], environment)
-    _run([uv, "pip", "sync", "--quiet", "--require-hashes", "--python", python, "requirements/dev.txt"], environment)
+    # Byte code is compiled once, here: uv leaves it to the first import, which then takes seconds, or never keeps it.
+    sync = [uv, "pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode", "--python", python]
+    _run([*sync, "requirements/dev.txt"], environment)
     # hatchling is in the lock: no build environment of its own, no network.
     itself = ["--no-deps", "--no-build-isolation", "--offline", "--editable", "."]
     _run([uv, "pip", "install", "--quiet", "--python", python, *itself], environment)

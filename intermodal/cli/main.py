@@ -29,7 +29,7 @@ VERBS = {
     "resume": "go on with a run that was stopped, killed, or failed",
     "runs": "list the runs of this state folder",
     "show": "show a run: its tasks, failures and outputs",
-    "logs": "print the log of a task",
+    "logs": "print or follow the logs of tasks",
     "compile": "compile a pipeline file to IR YAML",
     "doctor": "explain what this machine lacks",
     "engine": "make sure that a container engine answers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import time
@@ -33,6 +34,8 @@ _COLOURS = {
     State.CANCELLED: "yellow",
 }
 _SHOWN_ROWS = 40
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
+"""A terminal's control sequences: CSI (colours, cursor), OSC (titles, links), and the short ones."""
 
 
 class Progress(Observer, Protocol):
@@ -55,10 +58,10 @@ def progress(*, live: bool) -> Iterator[Progress]:
         yield shown
 
 
-def printable(line: bytes) -> str:
-    """Return a log line for a terminal: invalid UTF-8 shown as escapes, control characters gone, 200 characters at most."""
-    text = line.decode("utf-8", "backslashreplace").rstrip("\r\n")
-    return "".join(character if character.isprintable() else " " for character in text)[:200]
+def printable(line: bytes, limit: int | None = 200) -> str:
+    """Return a log line for a terminal: invalid UTF-8 as escapes, neither colours nor control characters, `limit` characters."""
+    text = _ESCAPE.sub("", line.decode("utf-8", "backslashreplace").rstrip("\r\n")).expandtabs(4)
+    return "".join(character if character.isprintable() else " " for character in text[:limit])
 
 
 def duration(seconds: float) -> str:

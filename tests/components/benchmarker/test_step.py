@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -106,11 +107,33 @@ def test_every_variant_is_timed_and_scored_by_its_own_file(tmp_path: Path, datas
     for entry in entries.values():
         latency = entry["latency_ms"]
         assert latency["requests"] == 30 and latency["p50"] > 0 and latency["p95"] is None
-        assert len(entry["round_p50_ms"]) == 2
-        assert entry["throughput"]["documents_per_second"] > 0
+        assert entry["throughput"]["documents_per_second"] == pytest.approx(1000 / latency["mean"])
+        assert entry["throughput"]["characters_per_second"] > entry["throughput"]["documents_per_second"]
     assert document["machine"]["threads"] == 1
     metrics = json.loads((tmp_path / "eo.json").read_text())["artifacts"]["metrics"]["artifacts"][0]["metadata"]
     assert metrics["one_fp32_validation_macro_f1"] == 1
+
+
+def test_each_variant_has_a_process_and_turns_of_its_own(tmp_path: Path, dataset: Path):
+    """Turns never overlap, every round has all variants, and no variant always follows the same other."""
+    bundles = [bundle(tmp_path / "b1", "one", fp32=False, int8=True), bundle(tmp_path / "b2", "two", fp32=False)]
+    assert run(tmp_path, bundles, dataset, QUICK | {"rounds": 3}).returncode == 0
+    entries = json.loads((tmp_path / "out.json").read_text())["candidates"]
+    assert len({entry["process"] for entry in entries}) == 3
+    turns = sorted(
+        (turn["start"], turn["end"], number) for number, entry in enumerate(entries) for turn in entry["turns"]
+    )
+    assert turns[0][0] == 0
+    assert all(before[1] <= after[0] for before, after in itertools.pairwise(turns))
+    order = [number for _, _, number in turns]
+    rounds = [order[0:3], order[3:6], order[6:9]]
+    assert all(sorted(one) == [0, 1, 2] for one in rounds)
+    assert len({one[0] for one in rounds}) == 3
+
+
+def test_the_default_settings_carry_every_percentile():
+    settings = parse_settings({})
+    assert None not in percentiles([1.0] * settings.rounds * settings.requests).values()
 
 
 def test_a_tampered_file_is_refused_before_anything_is_timed(tmp_path: Path, dataset: Path):
@@ -190,7 +213,8 @@ def test_a_worker_that_dies_is_an_error_with_a_name(tmp_path: Path, dataset: Pat
 def test_percentiles_are_given_only_where_the_sample_carries_them():
     assert percentiles([1.0] * 99)["p95"] is None
     assert percentiles([1.0] * 100)["p95"] == 1
-    assert percentiles([1.0] * 999)["p99"] is None
+    assert percentiles([1.0] * 499)["p99"] is None
+    assert percentiles([1.0] * 500)["p99"] == 1
     assert percentiles(list(range(1, 1002)))["p50"] == 501
 
 

@@ -114,6 +114,27 @@ def test_a_seed_format_folder_becomes_a_canonical_dataset(tmp_path: Path):
     assert "notes.txt" in (tmp_path / "profile.html").read_text()
 
 
+def test_json_lines_and_capital_suffixes_are_read_and_what_happened_is_said(tmp_path: Path):
+    lines = "\r\n".join(json.dumps({"text": d["text"], "spans": d["annotations"]}) for d in GOOD)
+    data = folder(tmp_path, train_JSONL=lines, dev_JSON=GOOD[:2], notes_txt="x")
+    done = dataset(tmp_path, "--data", str(data))
+    assert done.returncode == 0, done.stderr
+    assert "train: train.JSONL" in done.stdout and "files ignored: notes.txt" in done.stdout
+    assert "2 documents that stand in two splits were dropped" in done.stdout
+    assert "train: train.JSONL" in (tmp_path / "profile.md").read_text()
+
+
+def test_drawn_splits_keep_their_place_in_the_file_and_the_labels_of_all_of_it(tmp_path: Path):
+    """A label that one document alone has may fall into the drawn test split: that is no error of the user's."""
+    items = [doc(f"t{i} x", [0, 2, f"L{i:02d}"]) for i in range(20)]
+    assert dataset(tmp_path, "--data", str(folder(tmp_path, train_json=items))).returncode == 0
+    assert len(read_manifest(tmp_path / "dataset").entity_types) == 20
+    found = {split: load_split(tmp_path / "dataset", split) for split in ("train", "validation", "test")}
+    assert {split: len(documents) for split, documents in found.items()} == {"train": 16, "validation": 2, "test": 2}
+    for document in (document for documents in found.values() for document in documents):
+        assert document.id == f"train-{int(document.text.split()[0][1:]):05d}"
+
+
 def test_conll_sentences_and_documents(tmp_path: Path):
     text = "Anna\tB-PER\nLee\tI-PER\nruns\tO\n\nin\tO\nRome\tB-LOC\n"
     data = folder(tmp_path, train_conll=text, dev_conll=text + "\nAda\tB-PER\n", test_conll="-DOCSTART- O\n\n" + text)
@@ -163,6 +184,7 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "an object": ({"train_json": {"text": "a"}}, ("expected a list",)),
     "empty file": ({"train_json": ""}, ("train.json", "empty")),
     "no training file": ({"test_json": GOOD}, ("training file",)),
+    "a suffix of another kind": ({"train_txt": "a"}, ("training file", ".conll", "there is train.txt")),
     "two files": ({"train_json": GOOD, "train2_json": GOOD}, ("two files for train",)),
     "two splits in a name": ({"train_dev_json": GOOD}, ("train_dev.json", "could be")),
     "bad tag": ({"train_conll": "Anna\tX-PER\n"}, ("train.conll: line 1", "X-PER")),
@@ -171,7 +193,7 @@ BAD: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "empty validation": ({"train_json": GOOD, "validation_json": []}, ("validation.json", "no documents")),
     "no entity in validation": (
         {"train_json": GOOD, "dev_json": [doc("nothing here")]},
-        ("validation split holds no entity",),
+        ("dev.json: the validation split holds no entity",),
     ),
     "label only in test": (
         {"train_json": GOOD, "test_json": [doc("Rome", [0, 4, "LOC"])]},
