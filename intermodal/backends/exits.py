@@ -7,7 +7,7 @@ import os
 import signal
 from pathlib import Path
 
-from intermodal.engine.backend import Launch
+from intermodal.engine.backend import Exit, Launch
 from intermodal.engine.failure import Failure, FailureClass
 
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT})
@@ -58,6 +58,22 @@ def classify(exit_code: int, command: str) -> Failure | None:
         if number is not None:
             return Failure(FailureClass.USER_CODE, f"crashed with {number.name} (exit code {exit_code})", exit_code)
     return Failure(FailureClass.USER_CODE, f"exit code {exit_code}", exit_code)
+
+
+def shell_code(code: int) -> int:
+    """Return the exit code as a shell and a container say it (137) for one as Popen has it (-9)."""
+    return 128 - code if code < 0 else code
+
+
+def judge(code: int, launch: Launch, log_error: int | None, seconds: float) -> Exit:
+    """Return how a child process ended: `code` is as Popen has it, `log_error` the errno of a log that could not be written."""
+    code = shell_code(code)
+    failure = classify(code, command_text(launch))
+    if failure and failure.kind is FailureClass.USER_CODE:
+        failure = disk_full(launch.attempt_dir / "outputs", code) or failure
+    if failure is None and log_error is not None:
+        failure = log_failure(log_error, launch.log, code)
+    return Exit(code, failure, seconds)
 
 
 def log_failure(error_number: int, log: Path, exit_code: int | None) -> Failure:

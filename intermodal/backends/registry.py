@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 GROUP = "intermodal.backends"
-_BUILT_IN = ("docker", "process")
+_BUILT_IN = {
+    "docker": "intermodal.backends.docker",
+    "process": "intermodal.backends.process",
+    "host": "intermodal.testing.host",
+}
+"""Name -> module, imported when the backend is chosen."""
 _MEMBERS = {*Backend.__annotations__, *(name for name in vars(Backend) if not name.startswith("_"))}
 
 
@@ -106,12 +111,12 @@ def make_backend(name: str, place: Place) -> Backend:
 
 
 def _built_in(name: str, place: Place) -> Backend:
-    backends: Any = importlib.import_module(f"intermodal.backends.{name}")
+    module: Any = importlib.import_module(_BUILT_IN[name])
     if name == "process":
-        process: Backend = backends.ProcessBackend(project=place.project, state_dir=place.state)
+        process: Backend = module.ProcessBackend(project=place.project, state_dir=place.state)
         return process
-    docker: Backend = backends.DockerBackend()
-    return docker
+    plain: Backend = (module.DockerBackend if name == "docker" else module.HostBackend)()
+    return plain
 
 
 def _made(plugin: Plugin, place: Place) -> Backend:

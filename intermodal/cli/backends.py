@@ -15,8 +15,8 @@ def add_backend_argument(parser: argparse.ArgumentParser) -> None:
         "--backend",
         default=default_backend(),
         metavar="NAME",
-        help="where steps run: docker (in containers), process (as plain processes, each in its step's locked environment), or the "
-        "name of one that an installed package gives (default: docker, or $INTERMODAL_BACKEND)",
+        help="where steps run: docker (in containers), process (as plain processes, each in its step's locked environment), host (for "
+        "tests: with this machine's own tools), or one that an installed package gives (default: docker, or $INTERMODAL_BACKEND)",
     )
 
 

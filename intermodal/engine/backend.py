@@ -5,7 +5,11 @@ watches and ends one process, truthfully. A backend never looks at a PipelineSpe
 
 Paths. The engine keeps one folder per attempt on the host (`Launch.attempt_dir`). `Backend.step_root(attempt_dir)` is the
 path at which the step sees it: a fixed path inside a container, the folder itself for the process backend. Inputs are
-`Mount`s below that root (or anywhere absolute, for a volume); outputs are the folder `outputs` in it, writable.
+`Mount`s below that root (or anywhere absolute, for a volume); outputs are the folder `outputs` in it, writable. Where nothing
+can be shown to a step outside of that root, the variable INTERMODAL_MOUNTS names such mounts: JSON, target -> real path.
+
+A package gives a backend by an entry point of the group `intermodal.backends` (`intermodal.backends.registry`); it keeps this
+contract if it passes `intermodal.testing.conformance`. See docs/backends.md.
 """
 
 from __future__ import annotations
@@ -37,6 +41,8 @@ class Capabilities:
     enforces_memory: bool
     gpu: bool
     needs_images: bool
+    detached: bool = True
+    """Whether attempts outlive the process that started them. Where they do not, `adopt` finds none, and `resume` runs them anew."""
     notes: tuple[str, ...] = ()
     """One line each: what this backend cannot isolate; shown once per run."""
 

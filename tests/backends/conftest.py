@@ -1,4 +1,4 @@
-"""A real engine and a small real image."""
+"""A real engine and a small real image; a folder of environments for processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from intermodal.backends.docker import DockerBackend
 from intermodal.engine.backend import Image
-from tests.backends.support import Runner
+from intermodal.testing.attempts import Attempts
 
 BASE = "intermodal/base:dev"
 
@@ -33,9 +33,15 @@ def base_image(session_docker: DockerBackend, docker_state: Path) -> Image:
 
 
 @pytest.fixture
-def docker(session_docker: DockerBackend, base_image: Image, tmp_path: Path) -> Iterator[Runner]:
+def docker(session_docker: DockerBackend, base_image: Image, tmp_path: Path) -> Iterator[Attempts]:
     """A Docker backend with a state folder of the test's own; nothing of it is left afterwards."""
     session_docker.prepare(tmp_path)
-    runner = Runner(session_docker, tmp_path, base_image, "python3")
+    runner = Attempts(session_docker, tmp_path, base_image, "python3")
     yield runner
     session_docker.cleanup(runner.run_id)
+
+
+@pytest.fixture(scope="session")
+def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Environments of the process backend, made once for all tests."""
+    return tmp_path_factory.mktemp("envs")

@@ -43,7 +43,7 @@ def test_a_backend_that_does_not_exist_is_named_with_those_that_do(folder: Path)
         assert done.returncode == 2
         assert done.stderr.splitlines() == [
             "error: there is no backend 'clustre'",
-            "hint: there are docker, process, cluster",
+            "hint: there are docker, process, host, cluster",
         ]
 
 

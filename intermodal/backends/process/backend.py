@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from intermodal.backends.exits import classify, command_text, disk_full, log_failure, out_of_memory
+from intermodal.backends.exits import command_text, disk_full, judge, out_of_memory, shell_code
 from intermodal.backends.logs import LineSplitter
+from intermodal.backends.mounts import show_mounts
 from intermodal.backends.process import supervisor
 from intermodal.backends.process.components import code_digest, find_component
 from intermodal.backends.process.environments import environment_for
@@ -64,6 +65,8 @@ class ProcessBackend:
         self._state_dir = (state_dir or self._project / ".intermodal").absolute()
         self._environments: dict[str, Path] = {}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._runs: dict[str, str] = {}
+        """Handle -> run, of what this object started."""
         self._lock = threading.Lock()
 
     def prepare(self, state_dir: Path) -> None:
@@ -116,6 +119,7 @@ class ProcessBackend:
         handle = f"{child.pid}:{supervisor.start_time(child.pid) or 0}"
         with self._lock:
             self._children[handle] = child
+            self._runs[handle] = launch.run_id
         return handle
 
     def _supervise(self, specification: Path) -> subprocess.Popen[bytes]:
@@ -131,7 +135,7 @@ class ProcessBackend:
         )
 
     def _specification(self, launch: Launch, work: Path) -> dict[str, Any]:
-        outside = _show_mounts(launch)
+        outside = show_mounts(launch)
         binaries = Path(launch.image.id) / "bin"
         words = [*launch.command, *launch.args]
         if not words:
@@ -201,13 +205,14 @@ class ProcessBackend:
         self.stop(handle, 0)
         with self._lock:
             child = self._children.pop(handle, None)
+            self._runs.pop(handle, None)
         if child is not None:
             child.wait()
 
     def cleanup(self, run_id: str) -> int:
-        """Kill every step that this backend started and that still runs; return how many there were."""
+        """Kill every step of the run that this object started and that still runs; return how many there were."""
         with self._lock:
-            handles = list(self._children)
+            handles = [handle for handle, run in self._runs.items() if run == run_id]
         running = [handle for handle in handles if self._alive(handle)]
         for handle in handles:
             self.remove(handle)
@@ -237,21 +242,6 @@ def _environment(
         "INTERMODAL_MOUNTS": json.dumps(dict(outside)),
     }
     return {**inherited, "USER": "step", "LOGNAME": "step", **places, **fixed, **given}
-
-
-def _show_mounts(launch: Launch) -> dict[str, str]:
-    """Link mounts into the attempt folder; return those that lie outside it, by target."""
-    root = launch.attempt_dir.absolute()
-    outside: dict[str, str] = {}
-    for mount in launch.mounts:
-        target = Path(mount.target)
-        if not target.is_relative_to(root):
-            outside[str(mount.target)] = str(mount.source.absolute())
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
-        target.symlink_to(mount.source.absolute())
-    return outside
 
 
 def _read_on(log: Path, position: int, lines: LineSplitter) -> int:
@@ -284,12 +274,7 @@ def _read_exit(launch: Launch, supervisor_code: int | None) -> Exit:
             0.0,
         )
     code = int(result["code"])
-    code = 128 - code if code < 0 else code  # Popen says -9 where a shell and a container say 137
     if result["oom"]:
+        code = shell_code(code)
         return Exit(code, out_of_memory(code, None), result["seconds"])
-    failure = classify(code, command_text(launch))
-    if failure and failure.kind is FailureClass.USER_CODE:
-        failure = disk_full(launch.attempt_dir / "outputs", code) or failure
-    if failure is None and result["log_error"] is not None:
-        failure = log_failure(result["log_error"], launch.log, code)
-    return Exit(code, failure, result["seconds"])
+    return judge(code, launch, result["log_error"], result["seconds"])

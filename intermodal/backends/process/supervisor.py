@@ -12,15 +12,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from intermodal.backends.children import follow, signal_group, spawn
 from intermodal.backends.logs import LogWriter
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -56,16 +56,11 @@ def supervise(specification: dict[str, Any]) -> dict[str, Any]:
     stopper = _Stopper()
     with LogWriter(Path(specification["log"]), specification["log_cap"]) as log:
         try:
-            child = _spawn(specification)
+            child = spawn(specification["argv"], specification["cwd"], specification["env"])
         except OSError as error:
             return {"start_error": error.strerror or str(error), "seconds": 0.0}
         stopper.watch(child)
-        try:
-            assert child.stdout is not None
-            _pump(child, child.stdout, log)
-        finally:
-            _signal_group(child, signal.SIGKILL)
-            code = child.wait()
+        code = follow(child, log)
     after = memory_kills()
     return {
         "code": code,
@@ -73,18 +68,6 @@ def supervise(specification: dict[str, Any]) -> dict[str, Any]:
         "log_error": (log.problem.errno or 0) if log.problem else None,
         "oom": code == -signal.SIGKILL and before is not None and after is not None and after > before,
     }
-
-
-def _spawn(specification: dict[str, Any]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        specification["argv"],
-        cwd=specification["cwd"],
-        env=specification["env"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
 
 
 class _Stopper:
@@ -99,45 +82,13 @@ class _Stopper:
     def watch(self, child: subprocess.Popen[bytes]) -> None:
         self._child = child
         for number in self._pending:
-            _signal_group(child, number)
+            signal_group(child, number)
 
     def _send(self, number: signal.Signals) -> None:
         if self._child is None:
             self._pending.append(number)
         else:
-            _signal_group(self._child, number)
-
-
-def _pump(child: subprocess.Popen[bytes], output: IO[bytes], log: LogWriter) -> None:
-    """Copy output until the step has ended and its pipe is drained; a child that keeps the pipe open is killed."""
-    descriptor = output.fileno()
-    os.set_blocking(descriptor, False)
-    while True:
-        ended = _ended(child)
-        if ended:
-            _signal_group(child, signal.SIGKILL)
-        readable, _, _ = select.select([descriptor], [], [], 0.0 if ended else 0.2)
-        data = b""
-        if readable:
-            with contextlib.suppress(BlockingIOError):
-                data = os.read(descriptor, 65536)
-            if not data:
-                return
-            log.write(data)
-        elif ended:
-            return
-
-
-def _ended(child: subprocess.Popen[bytes]) -> bool:
-    """Whether the step has ended, without reaping it: its process group's number must stay taken until it was killed."""
-    return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def _signal_group(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    if child.returncode is not None:
-        return  # reaped: its number may be another's by now
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, number)
+            signal_group(self._child, number)
 
 
 def start_time(pid: int | str) -> int | None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import PurePosixPath
 
 import pytest
 
-from intermodal.backends.docker import DockerBackend
 from intermodal.backends.docker.container import EngineTraits
-from intermodal.engine.backend import Limits, Mount
+from intermodal.engine.backend import Limits
 
 pytestmark = pytest.mark.engine
 
@@ -70,78 +68,6 @@ def test_limits_reach_the_kernel(docker):
     assert host["ShmSize"] == 32 * 2**20
     assert host["PidsLimit"] == 77
     assert host["AutoRemove"] is False
-
-
-def test_arguments_pass_no_shell(docker):
-    odd = ["$(id)", "a b", "'\"", ";", "", "{{$.inputs}}", "-rf", "ü\n"]
-    launch = docker.launch(
-        "python3", "-c", "import json,sys; json.dump(sys.argv[1:], open('/kfp/outputs/a', 'w'))", args=tuple(odd)
-    )
-    assert docker.run(launch).failure is None
-    assert json.loads((launch.attempt_dir / "outputs/a").read_text()) == odd
-
-
-def test_inputs_cannot_be_written_and_volumes_can(docker):
-    folder = docker.state / "in put:with,odd=signs"
-    folder.mkdir()
-    (folder / "file.txt").write_text("content")
-    volume = docker.state / "volumes" / "study:1"
-    volume.mkdir(parents=True)
-    launch = docker.launch(
-        "sh",
-        "-c",
-        "cat '/kfp/inputs/a b:c/file.txt' /kfp/inputs/one && echo kept > /state/x && ! echo > '/kfp/inputs/a b:c/new'",
-        mounts=(
-            Mount(folder, PurePosixPath("/kfp/inputs/a b:c")),
-            Mount(folder / "file.txt", PurePosixPath("/kfp/inputs/one")),
-            Mount(volume, PurePosixPath("/state"), read_only=False),
-        ),
-    )
-    ended = docker.run(launch)
-    assert ended.failure is None, launch.log.read_text()
-    assert b"contentcontent" in launch.log.read_bytes()
-    assert b"Read-only file system" in launch.log.read_bytes()
-    assert (volume / "x").read_text() == "kept\n"
-
-
-def test_outputs_whose_parents_exist_are_writable(docker):
-    launch = docker.launch("sh", "-c", "echo 1 > /kfp/outputs/deep/er/value")
-    (launch.attempt_dir / "outputs/deep/er").mkdir(parents=True)
-    assert docker.run(launch).failure is None
-    assert (launch.attempt_dir / "outputs/deep/er/value").read_text() == "1\n"
-
-
-def test_without_a_command_the_arguments_are_run(docker):
-    launch = docker.launch(args=("sh", "-c", "echo from args"))
-    assert docker.run(launch).failure is None
-    assert launch.log.read_bytes() == b"from args\n"
-
-
-def test_cleanup_removes_only_the_run(docker, tmp_path):
-    other = docker.code("import time; time.sleep(60)", run_id=docker.run_id + "-other")
-    kept = docker.backend.start(other)
-    for _ in range(3):
-        docker.backend.start(docker.code("import time; time.sleep(60)"))
-    client = docker.backend._client
-    try:
-        assert docker.backend.cleanup(docker.run_id) == 3
-        label = {"label": f"io.intermodal.run={docker.run_id}"}
-        assert client.containers(all=True, filters=label) == []
-        assert client.inspect_container(kept)["State"]["Running"]
-    finally:
-        assert docker.backend.cleanup(docker.run_id + "-other") == 1
-    assert docker.backend.cleanup(docker.run_id) == 0
-
-
-def test_another_state_folder_is_not_ours_to_clean(docker, tmp_path_factory):
-    docker.backend.start(docker.code("import time; time.sleep(60)"))
-    other = DockerBackend()
-    try:
-        other.prepare(tmp_path_factory.mktemp("other"))
-        assert other.cleanup(docker.run_id) == 0
-    finally:
-        other.close()
-    assert docker.backend.cleanup(docker.run_id) == 1
 
 
 @pytest.mark.parametrize(

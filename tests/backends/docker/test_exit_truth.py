@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,6 @@ from intermodal.engine.failure import AttemptFailed, FailureClass
 pytestmark = pytest.mark.engine
 
 SMALL = Limits(memory=64 * 2**20)
-HOG = "bytearray(400 * 2**20)"
-CHILD_HOG = f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{HOG}'])"
-
-
-def test_success_is_an_exit_without_failure(docker):
-    ended = docker.run(docker.code("print('done')"))
-    assert (ended.exit_code, ended.failure) == (0, None)
-    assert 0 < ended.seconds < 30
 
 
 @pytest.mark.parametrize(
@@ -46,20 +37,6 @@ def test_each_exit_code_has_its_class(docker, command, code, kind, said):
     assert said in ended.failure.message
 
 
-@pytest.mark.parametrize(
-    ("source", "code"),
-    [(HOG, 137), (f"{CHILD_HOG}; sys.exit(1)", 1), (f"{CHILD_HOG}; print('all is well')", 0)],
-    ids=["main", "child-exit-1", "child-exit-0"],
-)
-def test_memory_is_named_whatever_the_exit_code(docker, source, code):
-    for _ in range(3):
-        ended = docker.run(docker.code(source, limits=SMALL))
-        assert ended.exit_code == code
-        assert ended.failure is not None
-        assert ended.failure.kind is FailureClass.OOM
-        assert "64 MiB" in ended.failure.message
-
-
 def test_killed_from_outside_is_not_memory(docker):
     launch = docker.code("import time; time.sleep(60)", limits=SMALL)
     handle = docker.backend.start(launch)
@@ -69,44 +46,6 @@ def test_killed_from_outside_is_not_memory(docker):
     assert ended.exit_code in (137, 143)
     assert ended.failure is not None
     assert ended.failure.kind is FailureClass.KILLED
-
-
-def test_fast_failures_are_never_green(docker):
-    codes = [docker.run(docker.launch("sh", "-c", "exit 7")).exit_code for _ in range(40)]
-    assert codes == [7] * 40
-
-
-def test_stop_lets_a_step_end_by_itself(docker):
-    source = (
-        "import signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: (print('saving', flush=True), sys.exit(143)))\n"
-        "print('ready', flush=True); time.sleep(60)"
-    )
-    launch = docker.code(source)
-    ready = threading.Event()
-    ended = _stop_when_ready(docker, launch, ready, grace=10)
-    assert ended.exit_code == 143
-    assert launch.log.read_bytes() == b"ready\nsaving\n"
-
-
-def test_stop_ends_a_step_that_does_not_listen(docker):
-    source = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); time.sleep(60)"
-    )
-    started = time.monotonic()
-    ended = _stop_when_ready(docker, docker.code(source), threading.Event(), grace=1)
-    assert ended.exit_code == 137
-    assert time.monotonic() - started < 10
-
-
-def _stop_when_ready(docker, launch, ready, grace):
-    handle = docker.backend.start(launch)
-    stopper = threading.Thread(target=lambda: ready.wait(20) and docker.backend.stop(handle, grace))
-    stopper.start()
-    ended = docker.backend.wait(handle, launch, lambda line: ready.set() if line == b"ready" else None)
-    stopper.join()
-    docker.backend.remove(handle)
-    return ended
 
 
 def test_stopping_what_is_gone_is_no_error(docker):
@@ -129,20 +68,6 @@ def test_an_image_that_vanished_is_an_image_failure(docker):
         docker.backend.start(docker.launch("true", image=gone))
     assert caught.value.failure.kind is FailureClass.IMAGE
     assert "intermodal/gone:dev" in caught.value.failure.message
-
-
-def test_an_end_nobody_watched_is_harvested(docker):
-    launch = docker.launch("sh", "-c", "echo late; exit 3")
-    handle = docker.backend.start(launch)
-    time.sleep(1)
-    other = type(docker.backend)()
-    try:
-        ended = other.wait(handle, launch)
-    finally:
-        other.close()
-        docker.backend.remove(handle)
-    assert ended.exit_code == 3
-    assert launch.log.read_bytes() == b"late\n"
 
 
 @pytest.fixture

@@ -14,31 +14,6 @@ pytestmark = pytest.mark.engine
 MIB = 2**20
 
 
-def test_both_streams_line_by_line(docker):
-    lines: list[bytes] = []
-    launch = docker.code(
-        "import sys; print('out'); sys.stdout.flush(); print('err', file=sys.stderr); print('last', end='')"
-    )
-    docker.run(launch, lines.append)
-    assert sorted(lines) == [b"err", b"last", b"out"]
-    assert sorted(launch.log.read_bytes().split()) == [b"err", b"last", b"out"]
-
-
-def test_bytes_are_kept_as_they_are(docker):
-    launch = docker.code("import os; os.write(1, bytes(range(256)) * 3 + '€'.encode()[:2] + b'\\n')")
-    docker.run(launch)
-    assert launch.log.read_bytes() == bytes(range(256)) * 3 + "€".encode()[:2] + b"\n"
-
-
-@pytest.mark.parametrize("size", [0, MIB, 10 * MIB])
-def test_the_log_of_a_fast_end_is_whole(docker, size):
-    launch = docker.code(
-        f"import os, sys; sys.stdout.write(('x' * 99 + '\\n') * ({size} // 100)); sys.stdout.flush(); os._exit(7)"
-    )
-    assert docker.run(launch).exit_code == 7
-    assert launch.log.stat().st_size == size // 100 * 100
-
-
 def test_one_line_of_fifty_megabytes(docker):
     # Engine 20.10 loses the newline of a line over 16 KiB: nothing here can tell.
     lines: list[bytes] = []

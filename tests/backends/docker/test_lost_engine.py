@@ -12,7 +12,7 @@ import pytest
 from intermodal.backends.docker import DockerBackend
 from intermodal.backends.docker.client import address
 from intermodal.engine.failure import AttemptFailed, FailureClass
-from tests.backends.support import Runner
+from intermodal.testing.attempts import Attempts
 
 pytestmark = pytest.mark.engine
 
@@ -72,7 +72,7 @@ def relay(tmp_path, monkeypatch, base_image):
 def relayed(relay, tmp_path, base_image, session_docker):
     backend = DockerBackend(reconnect=3)
     backend.prepare(tmp_path)
-    runner = Runner(backend, tmp_path, base_image, "python3")
+    runner = Attempts(backend, tmp_path, base_image, "python3")
     yield runner
     session_docker.prepare(tmp_path)
     session_docker.cleanup(runner.run_id)

@@ -1,4 +1,4 @@
-"""A tiny project with one step, whose lock is empty."""
+"""The process backend in a tiny project."""
 
 from __future__ import annotations
 
@@ -8,51 +8,22 @@ from pathlib import Path
 import pytest
 
 from intermodal.backends.process import ProcessBackend
-from tests.backends.support import Runner
-
-DOCKERFILE = """
-FROM scratch AS builder
-COPY components/__init__.py components/kfp_io.py /app/components/
-COPY components/ner /app/components/ner
-COPY components/echo /app/components/echo
-FROM scratch
-LABEL io.intermodal.component="components/echo" \\
-      io.intermodal.lock="components/echo/requirements.txt"
-COPY --from=builder components/other /app
-"""
+from intermodal.testing.attempts import Attempts
+from tests.backends.project import make_project
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    root = tmp_path / "pro ject"
-    for name, content in {
-        "pyproject.toml": "",
-        "images/echo/Dockerfile": DOCKERFILE,
-        "components/__init__.py": "",
-        "components/kfp_io.py": "",
-        "components/ner/__init__.py": "",
-        "components/echo/__init__.py": "",
-        "components/echo/__main__.py": "import sys\nprint('echo', *sys.argv[1:])\n",
-        "components/echo/requirements.txt": "",
-    }.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    return root
-
-
-@pytest.fixture(scope="session")
-def environments(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("envs")
+    return make_project(tmp_path / "pro ject")
 
 
 @pytest.fixture
-def process(project: Path, tmp_path: Path, environments: Path) -> Iterator[Runner]:
+def process(project: Path, tmp_path: Path, environments: Path) -> Iterator[Attempts]:
     state = tmp_path / "state"
     state.mkdir()
     backend = ProcessBackend(project=project, state_dir=state)
     backend.prepare(state)
     (state / "envs").symlink_to(environments)  # made once for all tests
-    runner = Runner(backend, state, backend.resolve_image("intermodal/echo:dev"), "python")
+    runner = Attempts(backend, state, backend.resolve_image("intermodal/echo:dev"), "python")
     yield runner
     backend.cleanup(runner.run_id)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import textwrap
-import threading
 import time
 from pathlib import Path, PurePosixPath
 
@@ -26,29 +24,6 @@ def test_a_step_runs_by_its_image_name(process):
     assert ended.failure is None, launch.log.read_text()
     assert lines == [b"echo a b $(id) "]
     assert launch.log.read_bytes() == b"echo a b $(id) \n"
-
-
-@pytest.mark.parametrize(
-    ("source", "code", "kind"),
-    [
-        ("raise SystemExit(7)", 7, FailureClass.USER_CODE),
-        ("import os; os.kill(os.getpid(), 11)", 139, FailureClass.USER_CODE),
-        ("import os; os.kill(os.getpid(), 9)", 137, FailureClass.KILLED),
-        ("raise SystemExit(127)", 127, FailureClass.IMAGE),
-    ],
-)
-def test_each_end_has_its_class(process, source, code, kind):
-    ended = process.run(process.code(source))
-    assert ended.exit_code == code
-    assert ended.failure is not None
-    assert ended.failure.kind is kind
-
-
-def test_a_program_that_is_not_there(process):
-    ended = process.run(process.launch("no-such-program"))
-    assert ended.failure is not None
-    assert ended.failure.kind is FailureClass.IMAGE
-    assert "no-such-program" in ended.failure.message
 
 
 def test_the_environment_is_clean(process, monkeypatch):
@@ -81,52 +56,6 @@ def test_mounts_are_seen_by_their_paths(process):
     assert process.run(launch).failure is None, launch.log.read_text()
     assert launch.log.read_text() == "content\n"
     assert (volume / "x").read_text() == "kept"
-
-
-@pytest.mark.parametrize(("ignores", "code"), [(False, 143), (True, 137)])
-def test_stop_ends_the_whole_group(process, ignores, code):
-    pid_file = process.state / "pid"
-    source = textwrap.dedent(
-        f"""
-        import signal, subprocess, sys, time
-        if {ignores}: signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
-        open({str(pid_file)!r}, 'w').write(str(child.pid)); print('ready', flush=True); time.sleep(60)
-        """
-    )
-    launch = process.code(source)
-    handle = process.backend.start(launch)
-    ready = threading.Event()
-    stopper = threading.Thread(target=lambda: ready.wait(20) and process.backend.stop(handle, 0.5))
-    stopper.start()
-    started = time.monotonic()
-    ended = process.backend.wait(handle, launch, lambda line: ready.set() if line == b"ready" else None)
-    stopper.join()
-    assert time.monotonic() - started < 10
-    assert ended.exit_code == code
-    assert ended.failure is not None
-    assert ended.failure.kind is FailureClass.KILLED
-    assert not _alive(int(pid_file.read_text()))
-    process.backend.remove(handle)
-    process.backend.stop(handle, 0)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def test_a_child_left_behind_does_not_hold_the_step(process):
-    source = (
-        "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); print('bye')"
-    )
-    started = time.monotonic()
-    launch = process.code(source)
-    assert process.run(launch).failure is None
-    assert time.monotonic() - started < 20
-    assert launch.log.read_bytes() == b"bye\n"
 
 
 def test_a_step_outlives_its_starter_and_is_harvested(process, project):
