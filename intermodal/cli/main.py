@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NoReturn, Protocol, cast
 
 from intermodal import __version__
-from intermodal.errors import ExitCode, IntermodalError
+from intermodal.engine.failure import no_space
+from intermodal.errors import EnvironmentProblem, ExitCode, IntermodalError
 
 
 class Verb(Protocol):
@@ -51,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if not no_space(error):
+            raise
+        return _report(_disk_full(error), debug=args.debug)
     except KeyboardInterrupt:
         return ExitCode.CANCELLED
 
@@ -78,6 +83,15 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
             verb.configure(sub)
             sub.set_defaults(run=verb.run)
     return parser
+
+
+def _disk_full(error: OSError) -> EnvironmentProblem:
+    problem = EnvironmentProblem(
+        f"no space left on the disk{f' ({error.filename})' if error.filename else ''}",
+        hint="make room; `intermodal resume` goes on with a run that had begun",
+    )
+    problem.__cause__ = error
+    return problem
 
 
 def _report(error: IntermodalError, *, debug: bool) -> int:

@@ -7,7 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from intermodal.engine.database import Database
+from intermodal.engine.layout import StateFolder
+from intermodal.engine.resume import is_held
+from intermodal.engine.states import State
 from intermodal.errors import BadInput
+
+INTERRUPTED = "INTERRUPTED"
+"""What is shown of a run, and of its unfinished tasks, whose process was killed."""
 
 
 def open_database(state: Path) -> Database:
@@ -31,6 +37,12 @@ def find_run(database: Database, name: str | None) -> sqlite3.Row:
     if len(matches) > 1:
         raise BadInput(f"{name!r} names {len(matches)} runs", hint=", ".join(row["id"] for row in matches[:4]))
     return matches[0]
+
+
+def shown_state(state: Path, run: sqlite3.Row) -> str:
+    """Return the state of a run as it is now: one that the record calls running, and that no process runs, was interrupted."""
+    going_on = run["state"] == State.RUNNING and is_held(StateFolder(state.absolute()).run(run["id"]))
+    return INTERRUPTED if run["state"] == State.RUNNING and not going_on else str(run["state"])
 
 
 def local_time(seconds: float) -> str:

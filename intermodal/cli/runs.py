@@ -6,7 +6,7 @@ import argparse
 import json
 
 from intermodal.cli.progress import duration
-from intermodal.cli.records import local_time, open_database
+from intermodal.cli.records import local_time, open_database, shown_state
 
 HELP = "list the runs of this state folder"
 
@@ -18,9 +18,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     database = open_database(args.state)
     for row in database.query("SELECT id, pipeline, backend, state, started, ended FROM runs ORDER BY started DESC"):
+        state = shown_state(args.state, row)
         if args.json:
-            print(json.dumps(dict(row), sort_keys=True))
+            print(json.dumps({**dict(row), "state": state}, sort_keys=True))
             continue
         took = duration(row["ended"] - row["started"]) if row["ended"] else ""
-        print(f"{row['id']:<50} {row['state']:<10} {local_time(row['started'])} {took:>8}  {row['backend']}")
+        print(f"{row['id']:<50} {state:<11} {local_time(row['started'])} {took:>8}  {row['backend']}")
     return 0

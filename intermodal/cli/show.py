@@ -7,7 +7,8 @@ import json
 import sqlite3
 
 from intermodal.cli.progress import duration
-from intermodal.cli.records import find_run, local_time, open_database
+from intermodal.cli.records import INTERRUPTED, find_run, local_time, open_database, shown_state
+from intermodal.engine.states import State
 
 HELP = "show a run: its tasks, failures and outputs"
 
@@ -24,23 +25,26 @@ def run(args: argparse.Namespace) -> int:
     found = find_run(database, args.run_id)
     tasks = database.query("SELECT * FROM tasks WHERE run=? ORDER BY started, path", (found["id"],))
     attempts = database.query("SELECT * FROM attempts WHERE run=? ORDER BY started", (found["id"],))
+    state = shown_state(args.state, found)
     if args.json:
-        _print_json(found, tasks, attempts)
+        _print_json(found, state, tasks, attempts)
         return 0
-    print(f"{found['id']}  {found['state']}  {local_time(found['started'])}  {found['backend']}")
+    print(f"{found['id']}  {state}  {local_time(found['started'])}  {found['backend']}")
+    if state == INTERRUPTED:
+        print(f"its process was killed; what it started may go on; go on with it: intermodal resume {found['id']}")
     print(f"configuration sha256:{found['configuration_digest'][:16]}  pipeline sha256:{found['pipeline_digest'][:16]}")
     logs = {row["path"]: row["log"] for row in attempts}
     relaxed = {row["path"]: _relaxed(row) for row in attempts}
     for task in tasks:
         took = duration(task["ended"] - task["started"]) if task["ended"] else ""
         origin = f"  from {task['cached_from']}" if task["cached_from"] else ""
-        print(f"  {task['state']:<10} {took:>8}  {task['path']}{origin}")
+        print(f"  {_task_state(task, state):<11} {took:>8}  {task['path']}{origin}")
         if relaxed.get(task["path"]):
-            print(f"{'':22} relaxed: {relaxed[task['path']]}")
+            print(f"{'':23} relaxed: {relaxed[task['path']]}")
         if task["failure"]:
-            print(f"{'':22} {task['failure_class']}: {task['failure']}")
+            print(f"{'':23} {task['failure_class']}: {task['failure']}")
             if task["path"] in logs:
-                print(f"{'':22} log: {logs[task['path']]}")
+                print(f"{'':23} log: {logs[task['path']]}")
     return 0
 
 
@@ -51,9 +55,14 @@ def _relaxed(attempt: sqlite3.Row) -> str:
     return ", ".join([*launch.get("relax", ()), *([] if network == "none" else [f"network {network}"])])
 
 
-def _print_json(found: sqlite3.Row, tasks: list[sqlite3.Row], attempts: list[sqlite3.Row]) -> None:
-    document = _decoded(found)
-    document["tasks"] = [_decoded(row) for row in tasks]
+def _task_state(task: sqlite3.Row, run_state: str) -> str:
+    """Return a task's state as it is now: nothing is running in a run that is not."""
+    return INTERRUPTED if task["state"] == State.RUNNING and run_state != State.RUNNING else str(task["state"])
+
+
+def _print_json(found: sqlite3.Row, state: str, tasks: list[sqlite3.Row], attempts: list[sqlite3.Row]) -> None:
+    document = {**_decoded(found), "state": state}
+    document["tasks"] = [{**_decoded(row), "state": _task_state(row, state)} for row in tasks]
     document["attempts"] = [_decoded(row) for row in attempts]
     print(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from intermodal.engine.artifacts import Artifact, Inputs
+from intermodal.engine.failure import no_space
 from intermodal.engine.store import BadContent
 from intermodal.engine.values import coerce, parse_argument
 from intermodal.errors import BadInput
@@ -51,6 +52,8 @@ def _content(name: str, value: Any, ingest: Callable[[Path], str]) -> str:
     except BadContent as error:
         raise BadInput(f"argument {name}: {path} {error}") from error
     except OSError as error:
+        if no_space(error):
+            raise
         raise BadInput(f"argument {name}: {path}: {error.strerror}") from error
 
 

@@ -1,44 +1,54 @@
 """The run database: one SQLite file (WAL) for runs, tasks, attempts, the cache and remembered hashes.
 
-Times are seconds since the epoch, UTC. Every write is its own transaction, so a reader never sees half a fact.
+Times are seconds since the epoch, UTC. Every write is its own transaction, so a reader never sees half a fact. A run's `turn`
+counts its runners, from 1: a task and an attempt say in which turn they began, a clock that no change of the time of day bends.
+
+A killed process loses nothing that it committed. A machine that loses its power may lose the last transactions (`synchronous` is
+NORMAL), never their order: the work of a lost one is done again. What a row names (an artifact) is on the disk before the row.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from intermodal.engine.artifacts import Outputs
-from intermodal.engine.failure import Failure
+from intermodal.engine.failure import Failure, FailureClass
 from intermodal.engine.store import hash_file
 from intermodal.errors import EnvironmentProblem
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+_PATIENCE = 120.0
+"""Seconds to wait for another process that writes. Each holds the lock for milliseconds."""
+_LITTLE_SPACE = 1024 * 1024
 
 _SCHEMA = """
 CREATE TABLE runs (
   id TEXT PRIMARY KEY, pipeline TEXT NOT NULL, pipeline_digest TEXT NOT NULL, backend TEXT NOT NULL,
   arguments TEXT NOT NULL, configuration TEXT NOT NULL, configuration_digest TEXT NOT NULL,
-  state TEXT NOT NULL, started REAL NOT NULL, ended REAL, outputs TEXT, request TEXT
+  state TEXT NOT NULL, started REAL NOT NULL, ended REAL, outputs TEXT, request TEXT,
+  turn INTEGER NOT NULL DEFAULT 1
 ) STRICT;
 CREATE TABLE tasks (
   run TEXT NOT NULL REFERENCES runs(id), path TEXT NOT NULL, component TEXT NOT NULL, state TEXT NOT NULL,
   fingerprint TEXT, inputs TEXT, outputs TEXT, cached_from TEXT,
   failure_class TEXT, failure TEXT, exit_code INTEGER, started REAL, ended REAL, parts TEXT, reason TEXT,
+  turn INTEGER NOT NULL DEFAULT 1,
   PRIMARY KEY (run, path)
 ) STRICT;
 CREATE TABLE attempts (
   run TEXT NOT NULL, path TEXT NOT NULL, number INTEGER NOT NULL, handle TEXT, image TEXT NOT NULL, log TEXT NOT NULL,
   started REAL NOT NULL, ended REAL, exit_code INTEGER, failure_class TEXT, failure TEXT,
-  launch TEXT,
+  launch TEXT, turn INTEGER NOT NULL DEFAULT 1, fingerprint TEXT, boot TEXT,
   PRIMARY KEY (run, path, number)
 ) STRICT;
 CREATE TABLE cache (
@@ -59,11 +69,31 @@ _MIGRATIONS = {
         "ALTER TABLE attempts ADD COLUMN launch TEXT",
     ),
     2: ("ALTER TABLE tasks ADD COLUMN reason TEXT",),
+    3: (
+        "ALTER TABLE runs ADD COLUMN turn INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE tasks ADD COLUMN turn INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE attempts ADD COLUMN turn INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE attempts ADD COLUMN fingerprint TEXT",
+        "ALTER TABLE attempts ADD COLUMN boot TEXT",
+    ),
 }
 """Schema version -> the statements that make the next version of it."""
 
 AttemptKey = tuple[str, str, int]
 """Run, path of the task, number of the attempt."""
+
+
+@dataclass(frozen=True)
+class AttemptStart:
+    """What the record says of an attempt before it starts."""
+
+    image: str
+    log: str
+    launch: str
+    turn: int
+    fingerprint: str
+    boot: str
+    """Which start of the machine it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -76,22 +106,33 @@ class CacheEntry:
     seconds: float
 
 
+class RecordProblem(EnvironmentProblem):
+    """The run database cannot be read or written now. `failure` is what becomes of an attempt by it."""
+
+    def __init__(self, message: str, *, full: bool) -> None:
+        super().__init__(message, hint="make room on the disk, then `intermodal resume`" if full else None)
+        self.failure = Failure(FailureClass.DISK_FULL if full else FailureClass.ENGINE_LOST, message)
+
+
 class Database:
     """The database file at `path`, made if absent. One connection, guarded by a lock; any number of processes."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
-            self._connection.row_factory = sqlite3.Row
+            self._connection = sqlite3.connect(path, timeout=_PATIENCE, check_same_thread=False, isolation_level=None)
+        except (OSError, sqlite3.Error) as error:
+            raise self._problem("opened", error) from error
+        self._connection.row_factory = sqlite3.Row
+        with self._explained("opened"):
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._prepare(path)
-        except (OSError, sqlite3.Error) as error:
-            raise EnvironmentProblem(f"{path}: the run database cannot be opened: {error}") from error
+        if self.query("PRAGMA user_version")[0][0] != SCHEMA_VERSION:
+            self._prepare()
 
-    def _prepare(self, path: Path) -> None:
+    def _prepare(self) -> None:
         with self.transaction() as connection:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
@@ -105,32 +146,49 @@ class Database:
                 connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
             elif version != SCHEMA_VERSION:
                 raise EnvironmentProblem(
-                    f"{path}: was made by another version (schema {version}, this one reads {SCHEMA_VERSION})",
+                    f"{self._path}: was made by another version (schema {version}, this one reads {SCHEMA_VERSION})",
                     hint="use the version that made it, or another state folder (--state)",
                 )
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, and alone among writers. Raises EnvironmentProblem where the disk refuses the write."""
-        with self._lock:
+        """All or nothing, and alone among writers. Raises RecordProblem where the disk refuses the write."""
+        with self._lock, self._explained("written"):
+            self._connection.execute("BEGIN IMMEDIATE")
             try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield self._connection
-                    self._connection.execute("COMMIT")
-                except BaseException:
-                    if self._connection.in_transaction:
-                        self._connection.execute("ROLLBACK")
-                    raise
-            except sqlite3.OperationalError as error:
-                raise EnvironmentProblem(
-                    f"the run database cannot be written: {error}",
-                    hint="make room on the disk, then `intermodal resume`" if "full" in str(error) else None,
-                ) from error
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
 
     def query(self, sql: str, values: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
-        with self._lock:
+        """Return all rows. Raises RecordProblem."""
+        with self._lock, self._explained("read"):
             return self._connection.execute(sql, values).fetchall()
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        """Turn what the disk does to SQLite into RecordProblem; what is wrong with a statement stays as it is."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError):
+                raise
+            raise self._problem(what, error) from error
+
+    def _problem(self, what: str, error: OSError | sqlite3.Error) -> RecordProblem:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        full = code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT)
+        if code in (
+            sqlite3.SQLITE_IOERR,
+            sqlite3.SQLITE_CANTOPEN,
+        ):  # it says so where a file beside the database cannot grow
+            with suppress(OSError):
+                status = os.statvfs(self._path.parent)
+                full = status.f_bavail * status.f_frsize < _LITTLE_SPACE
+        return RecordProblem(f"{self._path}: the run database cannot be {what}: {error}", full=full)
 
     def _write(self, sql: str, values: tuple[Any, ...]) -> None:
         with self.transaction() as connection:
@@ -159,14 +217,24 @@ class Database:
             (run, pipeline, digest, backend, arguments, *configuration, request, time.time()),
         )
 
-    def reopen_run(self, run: str) -> None:
-        self._write("UPDATE runs SET state='RUNNING', ended=NULL WHERE id=?", (run,))
+    def reopen_run(self, run: str, turn: int) -> None:
+        """Say that the run goes on, and what ended without being green is to come again: its attempts tell of its failures."""
+        with self.transaction() as connection:
+            connection.execute("UPDATE runs SET state='RUNNING', ended=NULL, turn=? WHERE id=?", (turn, run))
+            connection.execute(
+                "UPDATE tasks SET state='PENDING', ended=NULL, failure_class=NULL, failure=NULL, exit_code=NULL"
+                " WHERE run=? AND state NOT IN ('RUNNING', 'SUCCEEDED', 'CACHED')",
+                (run,),
+            )
 
     def end_run(self, run: str, state: str, outputs: Outputs) -> None:
-        self._write(
-            "UPDATE runs SET state=?, ended=?, outputs=? WHERE id=?",
-            (state, time.time(), _dump(outputs.as_json()), run),
-        )
+        """Record how the run ended. What an earlier turn had, and this one did not come to (a shorter loop), is no task of it."""
+        with self.transaction() as connection:
+            connection.execute(
+                "UPDATE runs SET state=?, ended=?, outputs=? WHERE id=?",
+                (state, time.time(), _dump(outputs.as_json()), run),
+            )
+            connection.execute("DELETE FROM tasks WHERE run=? AND state='PENDING'", (run,))
 
     # Tasks and attempts
 
@@ -175,15 +243,14 @@ class Database:
         with self.transaction() as connection:
             _put_task(connection, run, path, component, values)
 
-    def start_attempt(
-        self, key: AttemptKey, component: str, values: Mapping[str, Any], image: str, log: str, launch: str
-    ) -> None:
-        """Record that an attempt is about to start and, with `values`, that its task runs."""
+    def start_attempt(self, key: AttemptKey, component: str, task: Mapping[str, Any], attempt: AttemptStart) -> None:
+        """Record that an attempt is about to start and, with `task` (columns of its table), that its task runs."""
         with self.transaction() as connection:
-            _put_task(connection, key[0], key[1], component, values)
+            _put_task(connection, key[0], key[1], component, task)
             connection.execute(
-                "INSERT INTO attempts (run, path, number, image, log, launch, started) VALUES (?,?,?,?,?,?,?)",
-                (*key, image, log, launch, time.time()),
+                "INSERT INTO attempts (run, path, number, image, log, launch, turn, fingerprint, boot, started)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?)",
+                (*key, *astuple(attempt), time.time()),
             )
 
     def set_handle(self, run: str, path: str, number: int, handle: str) -> None:

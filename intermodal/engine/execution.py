@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import shutil
 import threading
 import time
@@ -13,8 +12,9 @@ from collections.abc import Iterator
 from intermodal.engine.artifacts import Outputs
 from intermodal.engine.attempt import Attempt
 from intermodal.engine.backend import Backend, Launch
+from intermodal.engine.database import RecordProblem
 from intermodal.engine.deadline import Deadline
-from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
+from intermodal.engine.failure import AttemptFailed, Failure, FailureClass, no_space
 from intermodal.engine.faults import Faults
 from intermodal.engine.job import Ended, Job
 from intermodal.engine.layout import StateFolder
@@ -24,6 +24,9 @@ from intermodal.engine.record import Record
 from intermodal.engine.store import Store
 from intermodal.errors import EnvironmentProblem
 from intermodal.spec.python_step import read_prelude
+
+_SETTLE = 1.0
+"""Seconds that an adopted attempt has at least: one that ended while nobody looked must not be taken for one that was too slow."""
 
 
 class Executor:
@@ -62,17 +65,21 @@ class Executor:
             return Ended(job, outputs, None)
         except AttemptFailed as error:
             failure = error.failure
+        except RecordProblem as error:
+            failure = error.failure
         except EnvironmentProblem as error:
             failure = Failure(FailureClass.IMAGE, error.message)
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            failure = Failure(FailureClass.DISK_FULL if full else FailureClass.ENGINE_LOST, str(error))
+            failure = Failure(FailureClass.DISK_FULL if no_space(error) else FailureClass.ENGINE_LOST, str(error))
         except BaseException as error:  # noqa: BLE001 - a defect here must end the task loudly, not hang the run
             self._record.observer.line(job.path, traceback.format_exc().encode())
             failure = Failure(FailureClass.ENGINE_LOST, f"internal error: {error!r}")
-        with contextlib.suppress(EnvironmentProblem):  # a full disk; the failure itself is handed on
+        recorded = False
+        with contextlib.suppress(RecordProblem):  # a full disk; the failure itself is handed on
             self._record.attempt_failed(job, failure)
-        return Ended(job, None, failure)
+            recorded = True
+        self._faults.reach("attempt:failed")
+        return Ended(job, None, failure, recorded)
 
     def _run(self, job: Job) -> Outputs:
         attempt = Attempt(job.plan, self._backend, self._store, self._state)
@@ -84,6 +91,7 @@ class Executor:
             prelude = read_prelude(job.plan.container.command)
             folders = self._python.provide(prelude, job.plan.image) if prelude else ()
             launch = attempt.prepare(provided, folders)
+            self._faults.reach("attempt:prepared")
             failure = self._follow(job, launch, attempt)
         if failure is not None:
             raise AttemptFailed(failure)
@@ -106,13 +114,14 @@ class Executor:
         limit = job.plan.deadline
         if job.live is not None:
             found = self._backend.adopt(launch)
-            if found is None:
-                raise AttemptFailed(
-                    Failure(FailureClass.ENGINE_LOST, "the runner was killed before the step had started")
-                )
+            if found is not None and job.obstacle:
+                self._backend.remove(found)
+            if found is None or job.obstacle:
+                gone = "what ran it is gone" if job.live.known else "the runner was killed before it had started"
+                raise AttemptFailed(Failure(FailureClass.ENGINE_LOST, job.obstacle or gone))
             job.handle = found
             self._record.attempt_handle(job, found)
-            return found, None if limit is None else max(0.0, limit - (time.time() - job.live.started))
+            return found, None if limit is None else max(_SETTLE, limit - (time.time() - job.live.started))
         self._record.attempt_started(job, attempt.describe(launch), str(attempt.log))
         self._faults.reach("attempt:recorded")
         job.handle = handle = self._backend.start(launch)
@@ -136,9 +145,12 @@ class Executor:
                 self._active.pop(path, None)
 
     def tidy(self, ended: Ended) -> None:
-        """Remove what an ended and recorded attempt leaves: its container, and outputs that are in the store by now."""
+        """Remove what an ended attempt leaves: its container, and outputs that are in the store by now.
+
+        What is not recorded is left as it is, for `resume` to find.
+        """
         job = ended.job
-        if job.handle is not None:
+        if job.handle is not None and ended.recorded:
             self._backend.remove(job.handle)
         self._faults.reach("attempt:removed")
         if ended.outputs is not None:

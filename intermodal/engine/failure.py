@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -33,6 +34,11 @@ class Failure:
     kind: FailureClass
     message: str
     exit_code: int | None = None
+
+
+def no_space(error: OSError) -> bool:
+    """Whether the disk (or the quota on it) is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 class AttemptFailed(Exception):

@@ -15,6 +15,8 @@ from intermodal.errors import BadInput
 
 POINTS = (
     "run:recorded",
+    "run:reopened",
+    "attempt:prepared",
     "attempt:recorded",
     "attempt:started",
     "attempt:handle",
@@ -23,6 +25,7 @@ POINTS = (
     "store:installed",
     "attempt:harvested",
     "attempt:committed",
+    "attempt:failed",
     "attempt:removed",
     "task:finished",
     "run:outputs",

@@ -6,7 +6,6 @@ The content is read anew each time, so a file that changed under an old URI is n
 from __future__ import annotations
 
 import shutil
-import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,7 +14,7 @@ from typing import Any
 
 from intermodal.engine.artifacts import Artifact, Inputs
 from intermodal.engine.database import Database
-from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
+from intermodal.engine.failure import AttemptFailed, Failure, FailureClass, no_space
 from intermodal.engine.placeholders import Context, resolve_value
 from intermodal.engine.store import BadContent, Store
 from intermodal.errors import BadInput
@@ -54,12 +53,15 @@ def _substituted(value: Any, context: Context) -> Any:
 def run_import(importer: Importer, uri: str, metadata: dict[str, Value], store: Store, database: Database) -> Artifact:
     """Fetch what `uri` names into the store. Raises AttemptFailed saying why it cannot."""
     try:
-        with tempfile.TemporaryDirectory(prefix="intermodal-import-") as folder:
-            path = _fetch(uri, Path(folder))
+        with store.temporary.folder() as folder:
+            path = _fetch(uri, folder)
             digest = store.publish(path, file_hash=database.file_hash)
     except BadContent as error:
         raise _failed(uri, str(error)) from error
     except OSError as error:
+        if no_space(error):
+            full = Failure(FailureClass.DISK_FULL, f"{uri} cannot be imported: no space left on the disk")
+            raise AttemptFailed(full) from error
         raise _failed(uri, error.strerror or str(error)) from error
     return Artifact("artifact", importer.type, digest=digest, metadata=metadata)
 

@@ -27,6 +27,8 @@ class Job:
     """Attempts that earlier runners of this run made; they do not count against the task's retries."""
     live: LiveAttempt | None = None
     """An attempt that a killed runner left: adopted instead of started."""
+    obstacle: str = ""
+    """Why what the live attempt does cannot be taken for this job's: it is then ended, and the work done anew."""
     handle: str | None = None
     """The backend's handle of the attempt that runs or ran last."""
     reason: str = ""
@@ -46,7 +48,7 @@ class Job:
 
     def next_attempt(self) -> None:
         self.plan = replace(self.plan, number=self.plan.number + 1)
-        self.live, self.handle = None, None
+        self.live, self.handle, self.obstacle = None, None, ""
 
     def begin(self, started: float) -> None:
         self.started, self.first_attempt = started, time.monotonic()
@@ -55,10 +57,10 @@ class Job:
         """Number attempts on after those that earlier runners made."""
         self.plan, self.attempts_before = replace(self.plan, number=attempts), attempts
 
-    def adopt(self, live: LiveAttempt) -> None:
+    def adopt(self, live: LiveAttempt, obstacle: str) -> None:
         """Make the attempt that a killed runner left the current one."""
         self.plan = replace(self.plan, number=live.number)
-        self.live, self.attempts_before = live, live.number - 1
+        self.live, self.attempts_before, self.obstacle = live, live.number - 1, obstacle
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,21 @@ class LiveAttempt:
 
     number: int
     started: float
+    turn: int
+    fingerprint: str
+    boot: str
+    known: bool
+    """Whether the record holds its handle: it had been started for sure."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What came of one attempt: outputs if it succeeded, else the failure."""
+    """What came of one attempt: outputs if it succeeded, else the failure. `recorded`: the record holds it."""
 
     job: Job
     outputs: Outputs | None
     failure: Failure | None
+    recorded: bool = True
 
 
 def inputs_json(work: Work) -> str:

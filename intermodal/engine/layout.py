@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from intermodal.engine.temporary import Temporary
 from intermodal.errors import BadInput
 
 _README = """This folder holds what `intermodal run` remembers: runs, logs, artifacts, the cache.
@@ -66,11 +67,19 @@ class StateFolder:
         return self.root / "intermodal.db"
 
     @property
+    def temporary(self) -> Temporary:
+        return Temporary(self.root / "tmp")
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
     def store(self) -> Path:
         return self.root / "store"
 
     def run(self, run: str) -> Path:
-        return self.root / "runs" / run
+        return self.runs / run
 
     def attempt(self, run: str, task: str, number: int) -> Path:
         return self.run(run).joinpath("tasks", *map(safe_name, task.split("/")), f"attempt-{number}")

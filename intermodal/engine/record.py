@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from intermodal.engine.artifacts import Outputs
-from intermodal.engine.database import Database
+from intermodal.engine.database import AttemptStart, Database
 from intermodal.engine.failure import Failure
 from intermodal.engine.job import Job, inputs_json
 from intermodal.engine.states import State
+from intermodal.engine.temporary import boot_id
 from intermodal.spec.document import canonical_json
 
 
@@ -24,14 +26,23 @@ class Observer(Protocol):
 class Record:
     """The record of one run, as its runner writes it."""
 
-    def __init__(self, run_id: str, database: Database, observer: Observer) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        database: Database,
+        observer: Observer,
+        turn: int = 1,
+        began: Mapping[str, float] | None = None,
+    ) -> None:
+        """`turn` is the runner's number in the run; `began` is when tasks began in earlier ones (seconds since the epoch)."""
         self._run = run_id
+        self._turn = turn
         self._database = database
         self.observer = observer
-        self._began: dict[str, float] = {}
+        self._began: dict[str, float] = dict(began or {})
 
     def begin(self, path: str, moment: float | None = None) -> None:
-        """Remember when a task became ready or, with `moment` (seconds since the epoch), when it really began."""
+        """Remember when a task began: at `moment` (seconds since the epoch), else now unless an earlier turn knew it."""
         if moment is not None:
             self._began[path] = moment
         else:
@@ -61,7 +72,12 @@ class Record:
     def succeeded(self, job: Job, outputs: Outputs) -> None:
         """Record, in one transaction, that an attempt succeeded: the attempt, the task, and the cache entry."""
         now = time.time()
-        values = {"state": State.SUCCEEDED.value, "outputs": canonical_json(outputs.as_json()), "ended": now}
+        values = {
+            "state": State.SUCCEEDED.value,
+            "turn": self._turn,
+            "outputs": canonical_json(outputs.as_json()),
+            "ended": now,
+        }
         self._database.commit_success(
             (self._run, job.path, job.plan.number),
             job.work.component.name,
@@ -79,6 +95,7 @@ class Record:
         started = self._began.get(path, now)
         values = {
             "state": state.value,
+            "turn": self._turn,
             "outputs": canonical_json(outputs.as_json()),
             "started": started,
             "ended": now,
@@ -95,14 +112,18 @@ class Record:
         """Record that an attempt is about to start, and that its task runs."""
         values = {
             "state": State.RUNNING.value,
+            "turn": self._turn,
             "started": job.started,
+            "ended": None,
+            "cached_from": None,
             "inputs": inputs_json(job.work),
             **identity_values(job),
         }
         key = (self._run, job.path, job.plan.number)
-        self._database.start_attempt(
-            key, job.work.component.name, values, job.plan.image.id, log, canonical_json(launch)
+        start = AttemptStart(
+            job.plan.image.id, log, canonical_json(launch), self._turn, job.identity.fingerprint, boot_id()
         )
+        self._database.start_attempt(key, job.work.component.name, values, start)
 
     def attempt_handle(self, job: Job, handle: str) -> None:
         self._database.set_handle(self._run, job.path, job.plan.number, handle)

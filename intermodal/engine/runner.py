@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from intermodal.engine.artifacts import Inputs, Outputs
 from intermodal.engine.backend import Backend
 from intermodal.engine.claims import is_claim_operation, operate_claim
-from intermodal.engine.database import Database
+from intermodal.engine.database import Database, RecordProblem
 from intermodal.engine.execution import Executor
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.engine.faults import Faults
@@ -28,11 +28,15 @@ from intermodal.engine.options import Options
 from intermodal.engine.planner import Planner
 from intermodal.engine.record import Record
 from intermodal.engine.resources import Ledger
-from intermodal.engine.resume import Past
+from intermodal.engine.resume import Finished, Lineage, Past
 from intermodal.engine.states import State
 from intermodal.engine.store import Store
+from intermodal.engine.temporary import discard
 from intermodal.errors import EnvironmentProblem, IntermodalError
 from intermodal.spec.types import Container, Importer, Pipeline
+
+_UNATTENDED = frozenset({FailureClass.ENGINE_LOST, FailureClass.KILLED})
+"""How an adopted attempt may have ended that says nothing about its step: with its engine, or by who killed its runner."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class Runner:
         self._ledger = services.ledger
         self._options = options
         self._past = past
+        self._lineage = Lineage(past)
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._ready: deque[Work] = deque()
         self._waiting: deque[Job] = deque()
@@ -104,6 +109,7 @@ class Runner:
             if timer is not None:
                 timer.cancel()
             self._end_all()
+        self._clean()
         root = self._graph.root
         return root.state, root.outputs
 
@@ -155,6 +161,7 @@ class Runner:
         if node.state is State.RUNNING:
             self._record.begin(node.path)
             return
+        self._lineage.ended(node)
         single = len(node.iterations) == 1 and node.iterations[0].path == node.path
         if not (single and isinstance(node.component.implementation, Container | Importer)):
             self._record.group(
@@ -165,12 +172,14 @@ class Runner:
 
     def _prepare(self, work: Work) -> None:
         """Decide a leaf's image, identity and demand; finish it at once if it is done already or cannot run."""
-        self._record.begin(work.path)
-        done = self._past.green.get(work.path)
-        if done is not None and damage_of(done.outputs, self._services.store) is None:
+        done = self._lineage.finished(work)
+        if done is not None and self._holds(work.path, done):
+            self._lineage.did(work, done.turn)
             self._record.announce(work.path, done.state, done.seconds, note="done before")
             self._graph.finish(work, done.state, done.outputs, None)
             return
+        self._lineage.did(work, self._past.turn)
+        self._record.begin(work.path, time.time())
         if self._stopping is not None:
             self._finish(work, State.CANCELLED)
             return
@@ -182,20 +191,24 @@ class Runner:
                 self._finish(work, State.SUCCEEDED, outputs)
             else:
                 self._admit(self._planner.job(work))
+        except RecordProblem:
+            raise  # no failure of the task, whose end may be on record already: the run cannot go on
         except IntermodalError as error:
             kind = FailureClass.IMAGE if isinstance(error, EnvironmentProblem) else FailureClass.USER_CODE
             self._finish(work, State.FAILED, failure=Failure(kind, error.message))
 
     def _admit(self, job: Job) -> None:
         """Adopt the leaf's living attempt, take its outputs from the cache, or let it wait for its turn."""
-        live = self._past.live.get(job.path)
+        live = self._lineage.live(job.work)
         if live is not None:
-            job.adopt(live)
+            job.adopt(live, self._lineage.obstacle(job, live))
             self._ledger.seize(job.demand)
             self._start(job)
             return
         before = self._past.attempts.get(job.path, 0)
         job.restart_after(before)
+        if self._past.turn > 1:  # a killed runner may have prepared an attempt without having recorded it
+            discard(self._services.state.attempt(self.run_id, job.path, before + 1))
         if not self._from_cache(job):
             self._waiting.append(job)
 
@@ -212,6 +225,13 @@ class Runner:
         self._finish(job.work, State.CACHED, found.entry.outputs, job=job, cached_from=origin)
         return True
 
+    def _holds(self, path: str, done: Finished) -> bool:
+        """Whether the store still has all that an earlier runner's task gave; if not, say so."""
+        damage = damage_of(done.outputs, self._services.store)
+        if damage is not None:
+            self._record.observer.line(path, f"{damage}; running again".encode())
+        return damage is None
+
     def _import(self, work: Work, importer: Importer) -> None:
         """Fetch on a thread of its own: a download must not hold up the others."""
         uri, metadata = resolve_importer(importer, work.inputs, self._planner.names, work.path)
@@ -223,7 +243,7 @@ class Runner:
             try:
                 artifact = run_import(importer, uri, metadata, services.store, services.database)
                 outputs = Outputs(artifacts=dict.fromkeys(work.component.output_artifacts, (artifact,)))
-            except AttemptFailed as error:
+            except (AttemptFailed, RecordProblem) as error:
                 failure = error.failure
             except BaseException as error:  # noqa: BLE001 - a library of a scheme may raise anything; the run must hear of it
                 failure = Failure(FailureClass.USER_CODE, f"{uri} cannot be imported: {error!r}")
@@ -296,7 +316,7 @@ class Runner:
     def _retry(self, job: Job, failure: Failure | None) -> bool:
         """Schedule another attempt if the task has one left."""
         policy, attempts = job.work.task.retry, job.attempts
-        lost = job.live is not None and failure is not None and failure.kind is FailureClass.ENGINE_LOST
+        lost = job.live is not None and failure is not None and failure.kind in _UNATTENDED
         delay = 0.0 if lost else policy.delay * policy.factor ** (attempts - 1)
         over = attempts > policy.count or time.monotonic() + delay > job.first_attempt + policy.total
         if lost:  # an attempt that died with its runner says nothing about the step
@@ -343,6 +363,9 @@ class Runner:
         self._services.executor.stop(0.0)
         for thread in list(self._threads):
             thread.join()
+
+    def _clean(self) -> None:
+        """Remove what the backend still has of a run whose every attempt is recorded."""
         try:
             self._services.backend.cleanup(self.run_id)
         except EnvironmentProblem as error:  # the run's own outcome is known and more important

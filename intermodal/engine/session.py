@@ -20,15 +20,18 @@ from intermodal.engine.execution import Executor
 from intermodal.engine.faults import Faults
 from intermodal.engine.fit import check_fit
 from intermodal.engine.layout import StateFolder, safe_name
+from intermodal.engine.lookup import damage_of
 from intermodal.engine.options import Options
 from intermodal.engine.planner import Planner
 from intermodal.engine.python import PythonFolders
 from intermodal.engine.record import Observer, Record
 from intermodal.engine.resources import Ledger, machine
-from intermodal.engine.resume import Past, RunLock, StateUse, read_past, read_request, tidy_finished
+from intermodal.engine.resume import Past, RunLock, StateUse, read_past, read_request, sweep, tidy_past
 from intermodal.engine.runner import Runner, Services
 from intermodal.engine.states import State
-from intermodal.engine.store import Store
+from intermodal.engine.store import Store, write_synced
+from intermodal.engine.temporary import discard
+from intermodal.errors import BadInput
 from intermodal.settings import Settings
 from intermodal.spec.document import canonical_json, sha256_text
 from intermodal.spec.types import Pipeline
@@ -75,6 +78,7 @@ class Session:
         self._store = Store(self.state.store, self._faults)
         self._lock: RunLock | None = None
         self._use = StateUse(self.state.root)
+        sweep(self.state, self._store, self._database)
 
     def __enter__(self) -> Session:
         return self
@@ -98,12 +102,21 @@ class Session:
         run_id = _run_id(pipeline.name)
         names = self._names(run_id, pipeline)
         runner = self._assemble(pipeline, inputs, run_id, names, observer, Past())
+        self._lock = RunLock(self.state.run(run_id), run_id)
+        try:
+            write_synced(self.state.run(run_id) / "pipeline.yaml", pipeline.ir)
+            self._add_run(run_id, request, inputs, names)
+        except BaseException:
+            discard(self.state.run(run_id))
+            raise
+        self._faults.reach("run:recorded")
+        return runner
+
+    def _add_run(self, run_id: str, request: Request, inputs: Inputs, names: Mapping[str, str]) -> None:
+        pipeline = request.pipeline
         configuration = canonical_json(dict(request.configuration) or _recorded(inputs))
-        folder = self.state.run(run_id)
-        self._lock = RunLock(folder, run_id)
-        (folder / "pipeline.yaml").write_text(pipeline.ir, encoding="utf-8")
         resumable = {
-            "names": names,
+            "names": dict(names),
             "parameters": dict(inputs.parameters),
             "artifacts": {name: [item.as_json() for item in items] for name, items in inputs.artifacts.items()},
             "options": self._options.as_json(),
@@ -119,24 +132,26 @@ class Session:
             (configuration, sha256_text(configuration)),
             canonical_json(resumable),
         )
-        self._faults.reach("run:recorded")
-        return runner
 
     def resume(self, run_id: str, observer: Observer) -> Runner:
         """Return a runner that goes on with a run of the record: green tasks stay, live attempts are adopted, all else runs.
 
-        The run's own options and settings hold. Raises BadInput if the run is going on or was not made to be resumed,
-        EnvironmentProblem as `runner` does.
+        A green task that came after one that runs again (an exit task after a failure) runs again too. The run's own pipeline,
+        options and settings hold; images are looked up anew; the time of `--timeout` begins anew. Raises BadInput if the run is
+        going on or cannot be resumed, EnvironmentProblem as `runner` does.
         """
         self._lock = RunLock(self.state.run(run_id), run_id)
         kept = read_request(self._database, self.state, run_id)
         self._options, self._settings = kept.options, kept.settings
         self.backend.prepare(self.state.root)
-        self._store.sweep()
+        damage = damage_of(Outputs(artifacts=kept.inputs.artifacts), self._store)
+        if damage is not None:
+            raise BadInput(f"run {run_id}: argument {damage}", hint="run the pipeline anew")
         past = read_past(self._database, run_id)
-        tidy_finished(self.state, run_id, past)
         runner = self._assemble(kept.pipeline, kept.inputs, run_id, kept.names, observer, past)
-        self._database.reopen_run(run_id)
+        self._database.reopen_run(run_id, past.turn)
+        self._faults.reach("run:reopened")
+        tidy_past(self.state, run_id, past)
         return runner
 
     def _names(self, run_id: str, pipeline: Pipeline) -> dict[str, str]:
@@ -159,7 +174,7 @@ class Session:
         state, backend, options = self.state, self.backend, self._options
         planner = Planner(pipeline, run_id, names, backend, state, self._settings, ledger, options)
         planner.resolve_images(pipeline)
-        record = Record(run_id, self._database, observer)
+        record = Record(run_id, self._database, observer, past.turn, past.began)
         python = PythonFolders(state.root, backend)
         executor = Executor(backend, self._store, state, record, python, self._faults, options.grace)
         services = Services(

@@ -16,13 +16,13 @@ import json
 import os
 import shutil
 import stat
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from intermodal.engine.faults import Faults
+from intermodal.engine.temporary import Temporary
 from intermodal.spec.document import canonical_json, sha256_text
 
 STORED_TIME_NS = 315_619_200 * 10**9
@@ -93,7 +93,7 @@ def scan(path: Path, file_hash: FileHash = hash_file) -> Manifest:
     _refuse_special(status, path, path)
     entries: list[tuple[str, int, str, bool]] = []
     folders: list[str] = []
-    for base, directories, files in os.walk(path, followlinks=False):
+    for base, directories, files in os.walk(path, followlinks=False, onerror=_raise):
         for name in sorted(directories + files):
             child = Path(base, name)
             child_status = child.lstat()
@@ -106,6 +106,10 @@ def scan(path: Path, file_hash: FileHash = hash_file) -> Manifest:
                 _refuse_special(child_status, child, path)
                 folders.append(relative)
     return Manifest(True, tuple(sorted(entries)), tuple(sorted(folders)))
+
+
+def _raise(error: OSError) -> None:
+    raise error  # a folder that cannot be read is not an empty one
 
 
 def _executable(status: os.stat_result) -> bool:
@@ -125,15 +129,7 @@ class Store:
     def __init__(self, root: Path, faults: Faults | None = None) -> None:
         self.root = root
         self._faults = faults or Faults()
-        self._temporary = root / "tmp"
-        self._temporary.mkdir(parents=True, exist_ok=True)
-
-    def sweep(self) -> int:
-        """Remove what processes that are gone left half-written; return how many things that were."""
-        left = [path for path in self._temporary.iterdir() if not owner_lives(path.name)]
-        for path in left:
-            discard(path)
-        return len(left)
+        self.temporary = Temporary(root / "tmp")
 
     def path(self, digest: str) -> Path:
         """Return where the content of `digest` lies (whether or not it is there)."""
@@ -194,25 +190,23 @@ class Store:
         digest = manifest.digest
         if self.damage(digest) is None:
             return digest
-        staging = self._temporary / owned_name()
-        staging.mkdir()
-        try:
+        with self.temporary.folder() as staging:
             data = staging / "data"
             _copy(source, data, _link_file if link else shutil.copy2)
             if not link and scan(data).digest != digest:
                 raise BadContent("changed while it was being read")
             _settle(data)
-            _write_synced(staging / "manifest.json", canonical_json(manifest.as_json()))
+            write_synced(staging / "manifest.json", canonical_json(manifest.as_json()))
             self._faults.reach("store:staged")
             self._install(staging, digest)
             self._faults.reach("store:installed")
-        finally:
-            discard(staging)
         return digest
 
     def _install(self, staging: Path, digest: str) -> None:
         entry = self._entry(digest)
-        entry.parent.mkdir(exist_ok=True)
+        if not entry.parent.is_dir():
+            entry.parent.mkdir(exist_ok=True)
+            _sync(self.root)
         if entry.exists() and self.damage(digest):
             self.remove(digest)
         try:
@@ -224,36 +218,14 @@ class Store:
 
     def remove(self, digest: str) -> None:
         """Remove an entry, if it is there: at once for whoever looks, whatever its size."""
-        gone = self._temporary / owned_name()
-        with contextlib.suppress(FileNotFoundError):
-            self._entry(digest).rename(gone)
-            discard(gone)
+        with self.temporary.folder() as gone, contextlib.suppress(FileNotFoundError):
+            self._entry(digest).rename(gone / "entry")
 
     def digests(self) -> list[str]:
         """Return the digests of all entries, damaged ones too, sorted."""
         return sorted(
             path.name for path in self.root.glob("[0-9a-f][0-9a-f]/*") if path.name.startswith(path.parent.name)
         )
-
-
-def owned_name() -> str:
-    """Return a unique name for a temporary thing of this process; `owner_lives` reads it."""
-    return f"{os.getpid()}-{_start_ticks(os.getpid())}-{uuid.uuid4().hex}"
-
-
-def owner_lives(name: str) -> bool:
-    """Whether the process that chose a temporary name still lives. A name of another form has no owner."""
-    pid, _, rest = name.partition("-")
-    return pid.isdigit() and _start_ticks(int(pid)) == rest.partition("-")[0]
-
-
-def _start_ticks(pid: int) -> str:
-    """Return when a process began, in ticks since boot: with the pid it names the process. Empty if there is none."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-    return status.rpartition(")")[2].split()[19]
 
 
 def _copy(source: Path, target: Path, copy_file: Callable[[str, str], object]) -> None:
@@ -274,15 +246,16 @@ def _link_file(source: str, target: str) -> None:
 
 def _settle(data: Path) -> None:
     """Make content readable by any step, writable by none, and durable."""
+    if not data.is_dir():
+        _freeze_file(data)
+        return
+    data.chmod(0o755)
     for base, directories, files in os.walk(data):
-        for name in files:
-            _freeze_file(Path(base, name))
         for name in directories:
             Path(base, name).chmod(0o755)
-    if data.is_dir():
-        data.chmod(0o755)
-    else:
-        _freeze_file(data)
+        for name in files:
+            _freeze_file(Path(base, name))
+        _sync(Path(base))
 
 
 def _freeze_file(path: Path) -> None:
@@ -299,16 +272,10 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_synced(path: Path, content: str) -> None:
+def write_synced(path: Path, content: str) -> None:
+    """Write a text file; it and its name are on the disk when this returns."""
     with path.open("w", encoding="utf-8") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def discard(path: Path) -> None:
-    """Remove a temporary file or folder of ours, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+    _sync(path.parent)

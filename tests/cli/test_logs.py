@@ -241,7 +241,7 @@ def test_following_goes_on_across_attempts_and_waits_for_tasks_that_have_not_beg
 
 def test_following_ends_when_nothing_runs_the_run(ran: Ran):
     database = Database(ran.state / "intermodal.db")
-    database.reopen_run(ran.result.run_id)  # as a runner that was killed leaves it
+    database.reopen_run(ran.result.run_id, 2)  # as a runner that was killed leaves it
     database.close()
     done = logs(ran.state, "-f", f"{loop_of(ran)}/0/shell-3")
     assert done.returncode == 0
