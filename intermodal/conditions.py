@@ -197,7 +197,7 @@ class _Evaluation:
 def _kind(value: Any) -> str:
     if isinstance(value, bool):
         return "boolean"
-    if isinstance(value, int | float):
+    if isinstance(value, (int, float)):
         return "number"
     return "text" if isinstance(value, str) else type(value).__name__
 
