@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator as Iter
 from graphlib import CycleError, TopologicalSorter
 
+from intermodal import conditions, selectors
 from intermodal.errors import BadInput, Unsupported
 from intermodal.spec.types import Component, Dag, FinalStatus, FromInput, FromTask, Pipeline, Source, Task
 
@@ -41,6 +42,8 @@ def _check_task(pipeline: Pipeline, component: Component, dag: Dag, task: Task) 
             raise BadInput(f"{place}: depends on {name!r}, which is not a task beside it")
     for name, source in [*task.parameters.items(), *task.artifacts.items()]:
         _check_source(pipeline, component, dag, source, f"{place}: input {name!r}")
+    if task.condition:
+        conditions.check(task.condition, place)
     _check_iterator(task, place)
 
 
@@ -54,6 +57,8 @@ def _check_iterator(task: Task, place: str) -> None:
 
 
 def _check_source(pipeline: Pipeline, component: Component, dag: Dag, source: Source, place: str) -> None:
+    if isinstance(source, FromInput | FromTask) and source.selector:
+        selectors.check(source.selector, place)
     if isinstance(source, FromInput):
         declared = source.name in component.input_parameters or source.name in component.input_artifacts
         if not declared:
