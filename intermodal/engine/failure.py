@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from enum import StrEnum
 
-from intermodal.words import Word
 
-
-class FailureClass(Word):
+class FailureClass(StrEnum):
     """Why an attempt failed. Exit code 0 alone never makes a step green."""
 
     USER_CODE = "user_code"

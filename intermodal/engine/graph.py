@@ -76,6 +76,9 @@ class Listener(Protocol):
     def changed(self, node: Node) -> None:
         """A task became final or began."""
 
+    def unfit(self, iteration: Work) -> None:
+        """An iteration failed before it began: it cannot be given its inputs."""
+
 
 class Graph:
     """The state of one run. Raises BadInput from the constructor if the pipeline's own inputs are wrong."""
@@ -93,11 +96,12 @@ class Graph:
         bound = bind(pipeline.root, inputs, f"pipeline {pipeline.name}", inner=False)
         self.root = Work("", pipeline.root, bound, None, outer_scope(job))
         self._success_word = success_word
-        self._job = job
+        self.job = job
         self._listener = listener
         self._cancelled = False
         self._draining = False
-        self._pending: deque[Node] = deque()
+        self._pending: deque[Node | Work] = deque()
+        """Tasks to decide, and graphs without a task, which end as soon as they begin."""
 
     @property
     def done(self) -> bool:
@@ -140,11 +144,15 @@ class Graph:
         work.unfinished = len(work.nodes)
         self._pending.extend(node for node in work.nodes.values() if node.waiting == 0)
         if not work.nodes:
-            self._end_dag(work, dag)
+            self._pending.append(work)
 
     def _drain(self) -> None:
         while self._pending:
-            self._advance(self._pending.popleft())
+            following = self._pending.popleft()
+            if isinstance(following, Node):
+                self._advance(following)
+            else:
+                self._end_dag(following)
 
     def _advance(self, node: Node) -> None:
         """Decide a task all of whose dependencies are final."""
@@ -175,17 +183,25 @@ class Graph:
     def _works(self, node: Node) -> list[Work] | None:
         """Return the instances that the task stands for; if its condition is false, skip it and return None. Raises BadInput."""
         scope = self._scope(node.parent)
-        inputs = raw_inputs(node.task, scope)
-        if node.task.condition and not evaluate(node.task.condition, inputs.parameters, node.path):
-            self._turn_away(node, State.SKIPPED, unmet(node.task.condition, inputs.parameters))
+        inputs = raw_inputs(node.task, scope, node.path)
+        if node.task.iterator is None:
+            inputs = bind(node.component, inputs, node.path)
+        tested = {**inputs.channels, **inputs.parameters}
+        if node.task.condition and not evaluate(node.task.condition, tested, node.path):
+            self._turn_away(node, State.SKIPPED, unmet(node.task.condition, tested))
             return None
         if node.task.iterator is None:
-            return [Work(node.path, node.component, bind(node.component, inputs, node.path), node, scope)]
-        works = []
-        for index, item in enumerate(loop_items(node.task, inputs, node.path)):
-            path = f"{node.path}/{index}"
-            works.append(Work(path, node.component, bind(node.component, item, path), node, scope))
-        return works
+            return [Work(node.path, node.component, inputs, node, scope)]
+        items = enumerate(loop_items(node.task, inputs, node.path))
+        return [self._iteration(node, f"{node.path}/{index}", item, scope) for index, item in items]
+
+    def _iteration(self, node: Node, path: str, given: Inputs, scope: Scope) -> Work:
+        """Return one instance of a loop; one that cannot be given its inputs has failed already."""
+        try:
+            return Work(path, node.component, bind(node.component, given, path), node, scope)
+        except BadInput as error:
+            failure = Failure(FailureClass.USER_CODE, error.message)
+            return Work(path, node.component, Inputs(), node, scope, State.FAILED, failure=failure)
 
     def _launch(self, node: Node, works: list[Work]) -> None:
         node.state = State.RUNNING
@@ -193,7 +209,7 @@ class Graph:
         node.queued = deque(works)
         self._listener.changed(node)
         self._release(node)
-        if not works:
+        if node.running == 0:
             self._end_loop(node)
 
     def _release(self, node: Node) -> None:
@@ -202,6 +218,9 @@ class Graph:
             work = node.queued.popleft()
             if self._cancelled or (self._draining and node.task.strategy is TriggerStrategy.ALL_SUCCEEDED):
                 work.state = State.CANCELLED if self._cancelled else State.SKIPPED
+                continue
+            if work.state is State.FAILED:
+                self._listener.unfit(work)
                 continue
             node.running += 1
             self._begin(work)
@@ -251,11 +270,12 @@ class Graph:
         work = node.parent
         work.unfinished -= 1
         if work.unfinished == 0:
-            dag = work.component.implementation
-            if isinstance(dag, Dag):
-                self._end_dag(work, dag)
+            self._end_dag(work)
 
-    def _end_dag(self, work: Work, dag: Dag) -> None:
+    def _end_dag(self, work: Work) -> None:
+        dag = work.component.implementation
+        if not isinstance(dag, Dag):
+            raise AssertionError("only a graph ends with its tasks")
         state = _together([node.state for node in work.nodes.values()])
         parameters = {name: self._first_parameter(work, sources) for name, sources in dag.parameter_outputs.items()}
         artifacts = {name: self._first_artifacts(work, sources) for name, sources in dag.artifact_outputs.items()}
@@ -273,7 +293,7 @@ class Graph:
             parameter_of=lambda task, output: self._first_parameter(work, (FromTask(task, output),)),
             artifacts_of=lambda task, output: self._first_artifacts(work, (FromTask(task, output),)),
             status_of=lambda task: self._status(work.nodes[task]),
-            job=self._job,
+            job=self.job,
         )
 
     def _first_parameter(self, work: Work, sources: Sequence[FromTask]) -> Value:
@@ -293,13 +313,26 @@ class Graph:
 
     def _status(self, node: Node) -> Value:
         """Return PipelineTaskFinalStatus; by default the states are spelled as the open-source KFP backend spells them."""
-        failed = node.state in (State.FAILED, State.CANCELLED)
+        words = {State.FAILED: "FAILED", State.CANCELLED: "CANCELLED", State.SKIPPED: "SKIPPED"}
         return {
-            "state": "FAILED" if failed else self._success_word,
-            "pipelineJobResourceName": self._job.get("pipeline_job_resource_name", ""),
+            "state": words.get(node.state, self._success_word),
+            "pipelineJobResourceName": self.job.get("pipeline_job_resource_name", ""),
             "pipelineTaskName": node.task.name,
-            "error": {"message": node.failure.message} if node.failure else {},
+            "error": {"message": _reason(node)} if node.state is State.FAILED else {},
         }
+
+
+def _reason(node: Node) -> str:
+    """Return why a task failed: the task inside it that failed first by order, and its failure."""
+    if node.failure is not None:
+        return f"{node.path}: {node.failure.message}"
+    for work in node.iterations:
+        if work.failure is not None:
+            return f"{work.path}: {work.failure.message}"
+        for inner in work.nodes.values():
+            if inner.state is State.FAILED:
+                return _reason(inner)
+    return ""
 
 
 _WORDS = {State.FAILED: "failed", State.SKIPPED: "was skipped", State.CANCELLED: "was cancelled"}

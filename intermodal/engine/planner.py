@@ -19,6 +19,7 @@ from intermodal.engine.lookup import caching_off
 from intermodal.engine.options import Options
 from intermodal.engine.placeholders import Context, resolve
 from intermodal.engine.platform import Extras, resolve_extras
+from intermodal.engine.resolve import task_names
 from intermodal.engine.resources import Demand, Ledger, demand_of, parse_memory, thread_environment
 from intermodal.errors import BadInput
 from intermodal.settings import Settings
@@ -94,13 +95,6 @@ class Planner:
             self._images[reference, policy] = self._backend.resolve_image(reference, policy)
         return self._images[reference, policy]
 
-    def task_names(self, work: Work) -> dict[str, str]:
-        return {
-            **self.names,
-            "pipeline_task_name": work.task.name,
-            "pipeline_task_uuid": f"{self._run}/{work.path}",
-        }
-
     def draft(self, work: Work, find_image: Callable[[str, Container], Image] | None = None) -> Draft:
         """Decide a container leaf; nothing is made. `find_image` stands in for asking the backend.
 
@@ -109,7 +103,7 @@ class Planner:
         container = work.component.implementation
         if not isinstance(container, Container):
             raise AssertionError("only a container has attempts")
-        names = self.task_names(work)
+        names = task_names(self.names, work.task.name, work.path)
         context = Context(parameters=work.inputs.parameters, channels=work.inputs.channels, job=names)
         image = (find_image or self._image)(resolve(container.image, context), container)
         demand, limits = demand_of(container.resources, context, work.path)
@@ -140,7 +134,7 @@ class Planner:
             network=self._settings.network_of(label),
             relax=self._settings.relaxation_of(label),
             env=thread_environment(draft.demand.cpus),
-            job=self.task_names(work),
+            job=task_names(self.names, work.task.name, work.path),
             volumes=self._volumes(draft),
             extras=draft.extras,
             labels=dict(container.kubernetes.labels),

@@ -5,17 +5,16 @@ Source: `driver/resolve.go` of the KFP backend.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 
 from intermodal.bounded import parse_json
 from intermodal.engine.artifacts import Artifact, Inputs
-from intermodal.engine.placeholders import Context, references, resolve_value
+from intermodal.engine.placeholders import Context, resolve, resolve_value
 from intermodal.engine.values import coerce, shorten, text
 from intermodal.errors import BadInput
+from intermodal.selectors import select
+from intermodal.spec.document import plain
 from intermodal.spec.types import Component, Constant, Dag, FinalStatus, FromInput, FromTask, Source, Task, Value
-
-_STEP = re.compile(r"\[(?:\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'|(?P<index>\d+))\]")
 
 MISSING = object()
 """Stands for an input that nobody gave: an optional one left out, or the output of a task that did not run."""
@@ -68,23 +67,35 @@ def outer_scope(job: Mapping[str, str]) -> Scope:
     return Scope(Inputs(), nothing, nothing, nothing, job)
 
 
-def raw_inputs(task: Task, scope: Scope) -> Inputs:
+def task_names(job: Mapping[str, str], task: str, path: str) -> dict[str, str]:
+    """Return what the placeholders of job and task mean, e.g. `pipeline_task_name`."""
+    return {**job, "pipeline_task_name": task, "pipeline_task_uuid": f"{job.get('pipeline_job_uuid', '')}/{path}"}
+
+
+def raw_inputs(task: Task, scope: Scope, path: str) -> Inputs:
     """Return the task's inputs before types and defaults; absent ones are left out. Raises BadInput."""
     parameters: dict[str, Value] = {}
-    templates: dict[str, str] = {}
+    constants: dict[str, Value] = {}
     for name, source in task.parameters.items():
         value = scope.parameter(source)
-        if value is MISSING:
-            continue
-        if isinstance(source, Constant) and isinstance(value, str) and references(value):
-            templates[name] = value
-        else:
-            parameters[name] = value
-    context = Context(parameters=dict(parameters), job={**scope.job, "pipeline_task_name": task.name})
-    for name, template in templates.items():
-        parameters[name] = resolve_value(template, context)
+        if value is not MISSING:
+            (constants if isinstance(source, Constant) else parameters)[name] = value
+    context = Context(parameters=dict(parameters), job=task_names(scope.job, task.name, path))
+    for name, template in constants.items():
+        parameters[name] = resolve_value(template, context) if isinstance(template, str) else _filled(template, context)
     artifacts = {name: scope.artifacts(source) for name, source in task.artifacts.items()}
     return Inputs(parameters, {name: tuple(items) for name, items in artifacts.items() if items is not None})
+
+
+def _filled(template: Value, context: Context) -> Value:
+    """Return a list or struct with the placeholders in its texts replaced; each text stays text, as in the KFP launcher."""
+    if isinstance(template, str):
+        return resolve(template, context)
+    if isinstance(template, list):
+        return [_filled(item, context) for item in template]
+    if isinstance(template, dict):
+        return {key: _filled(item, context) for key, item in template.items()}
+    return template
 
 
 def bind(component: Component, given: Inputs, place: str, *, inner: bool = True) -> Inputs:
@@ -114,53 +125,25 @@ def bind(component: Component, given: Inputs, place: str, *, inner: bool = True)
     return Inputs(parameters, dict(given.artifacts), channels)
 
 
-def select(value: Value, selector: str) -> Value:
-    """Evaluate a parameter expression selector: `parseJson(string_value)` followed by `["key"]` or `[0]` steps.
-
-    That is all that the SDK emits. Raises BadInput for anything else, or where a step leads nowhere.
-    """
-    prefix = "parseJson(string_value)"
-    rest = selector.strip()
-    if not rest.startswith(prefix):
-        raise BadInput(f"parameter expression {selector!r} is not supported")
-    rest = rest[len(prefix) :]
-    if isinstance(value, str):
-        try:
-            value = parse_json(value)
-        except ValueError as error:
-            raise BadInput(f"parameter expression {selector!r}: {shorten(value)} is not JSON") from error
-    while rest:
-        match = _STEP.match(rest)
-        if not match:
-            raise BadInput(f"parameter expression {selector!r} is not supported")
-        key: str | int = int(match["index"]) if match["index"] is not None else match["double"] or match["single"] or ""
-        try:
-            value = value[key]
-        except (KeyError, IndexError, TypeError) as error:
-            raise BadInput(f"parameter expression {selector!r}: {shorten(value)} has no {key!r}") from error
-        rest = rest[match.end() :]
-    return value
-
-
 def loop_items(task: Task, inputs: Inputs, place: str) -> list[Inputs]:
     """Return the inputs of each iteration: the items input taken out, the item put in. Raises BadInput."""
     iterator = task.iterator
     if iterator is None:
         raise AssertionError("only a loop has items")
+    source = iterator.input or ""
+    given = inputs.artifacts if iterator.over_artifacts else inputs.parameters
+    if iterator.raw is None and given.get(source) is None:
+        raise BadInput(f"{place}: loops over its input {source!r}, which has no value")
     if iterator.over_artifacts:
-        return _artifact_items(iterator.input or "", iterator.item, inputs)
-    items: Value = list(iterator.raw) if iterator.raw is not None else inputs.parameters.get(iterator.input or "", [])
+        rest = {key: value for key, value in inputs.artifacts.items() if key != source}
+        return [Inputs(inputs.parameters, {**rest, iterator.item: (item,)}) for item in inputs.artifacts[source]]
+    items: Value = list(iterator.raw) if iterator.raw is not None else inputs.parameters[source]
     if isinstance(items, str):
         try:
-            items = parse_json(items)
+            items = plain(parse_json(items))
         except ValueError as error:
             raise BadInput(f"{place}: loops over {shorten(items)}, which is not a list") from error
     if not isinstance(items, list):
         raise BadInput(f"{place}: loops over {shorten(items)}, which is not a list")
-    rest = {name: value for name, value in inputs.parameters.items() if name != iterator.input}
-    return [Inputs({**rest, iterator.item: item}, inputs.artifacts) for item in items]
-
-
-def _artifact_items(name: str, item: str, inputs: Inputs) -> list[Inputs]:
-    rest = {key: value for key, value in inputs.artifacts.items() if key != name}
-    return [Inputs(inputs.parameters, {**rest, item: (artifact,)}) for artifact in inputs.artifacts.get(name, ())]
+    others = {name: value for name, value in inputs.parameters.items() if name != iterator.input}
+    return [Inputs({**others, iterator.item: item}, inputs.artifacts) for item in items]

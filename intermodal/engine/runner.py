@@ -92,7 +92,8 @@ class Runner:
         self._threads: set[threading.Thread] = set()
         self._timers: dict[str, tuple[threading.Timer, Job]] = {}
         self._stopping: _Stop | None = None
-        self._graph = Graph(pipeline, inputs, self._planner.names, self, options.success_word)
+        self.graph = Graph(pipeline, inputs, self._planner.names, self, options.success_word)
+        """Every task with its inputs, outputs and state, for whoever looks after the run."""
 
     # The loop
 
@@ -100,9 +101,9 @@ class Runner:
         """Run to the end and return the pipeline's state and outputs. Never leaves an attempt of its own running."""
         timer = self._start_clock()
         try:
-            self._graph.start()
+            self.graph.start()
             self._pump()
-            while not self._graph.done:
+            while not self.graph.done:
                 self._handle(self._events.get())
                 self._pump()
         finally:
@@ -110,7 +111,7 @@ class Runner:
                 timer.cancel()
             self._end_all()
         self._clean()
-        root = self._graph.root
+        root = self.graph.root
         return root.state, root.outputs
 
     def stop(self) -> None:
@@ -161,12 +162,24 @@ class Runner:
         if node.state is State.RUNNING:
             self._record.begin(node.path)
             return
+        self._heed(node.state)
         self._lineage.ended(node)
         single = len(node.iterations) == 1 and node.iterations[0].path == node.path
         if not (single and isinstance(node.component.implementation, Container | Importer)):
             self._record.group(
                 node.path, node.component.name, node.state, node.outputs, node.failure, reason=node.reason or None
             )
+
+    def unfit(self, iteration: Work) -> None:
+        self._record.group(
+            iteration.path, iteration.component.name, State.FAILED, Outputs(), iteration.failure, reason=None
+        )
+        self._heed(State.FAILED)
+
+    def _heed(self, state: State) -> None:
+        """Start nothing more after a failure if the user wants that, wherever the failure came from."""
+        if state is State.FAILED and self._options.fail_fast:
+            self.graph.drain()
 
     # A leaf
 
@@ -176,7 +189,7 @@ class Runner:
         if done is not None and self._holds(work.path, done):
             self._lineage.did(work, done.turn)
             self._record.announce(work.path, done.state, done.seconds, note="done before")
-            self._graph.finish(work, done.state, done.outputs, None)
+            self.graph.finish(work, done.state, done.outputs, None)
             return
         self._lineage.did(work, self._past.turn)
         self._record.begin(work.path, time.time())
@@ -269,10 +282,9 @@ class Runner:
         self._conclude(work, state, given, failure)
 
     def _conclude(self, work: Work, state: State, outputs: Outputs, failure: Failure | None) -> None:
-        if state is State.FAILED and self._options.fail_fast:
-            self._graph.drain()
+        self._heed(state)
         self._services.faults.reach("task:finished")
-        self._graph.finish(work, state, outputs, failure)
+        self.graph.finish(work, state, outputs, failure)
 
     # Attempts
 
@@ -342,7 +354,7 @@ class Runner:
         self._services.executor.stop(0.0 if again else self._options.grace)
         if again:
             return
-        self._graph.cancel()
+        self.graph.cancel()
         for timer, _ in self._timers.values():
             timer.cancel()
         idle = [*self._waiting, *(job for _, job in self._timers.values())]

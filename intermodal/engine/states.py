@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from intermodal.words import Word
+from enum import StrEnum
 
 
-class State(Word):
+class State(StrEnum):
     """A task's state. The last five are final."""
 
     PENDING = "PENDING"

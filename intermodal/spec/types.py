@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union
-
-from intermodal.words import Word
+from enum import StrEnum
+from typing import Any, Literal
 
 Value = Any
 """A JSON value: None, bool, int, float, str, list or dict. Integers stay integers at any depth."""
 
 
-class ParameterType(Word):
+class ParameterType(StrEnum):
     STRING = "STRING"
     INTEGER = "NUMBER_INTEGER"
     DOUBLE = "NUMBER_DOUBLE"
@@ -93,10 +92,10 @@ class FinalStatus:
     task: str
 
 
-Source = Union[Constant, FromInput, FromTask, FinalStatus]
+Source = Constant | FromInput | FromTask | FinalStatus
 
 
-class TriggerStrategy(Word):
+class TriggerStrategy(StrEnum):
     ALL_SUCCEEDED = "ALL_UPSTREAM_TASKS_SUCCEEDED"
     ALL_COMPLETED = "ALL_UPSTREAM_TASKS_COMPLETED"
 
@@ -244,7 +243,7 @@ class Importer:
     reimport: bool = False
 
 
-Implementation = Union[Dag, Container, Importer]
+Implementation = Dag | Container | Importer
 
 
 @dataclass(frozen=True)
