@@ -54,10 +54,17 @@ def _pump(child: subprocess.Popen[bytes], output: IO[bytes], log: LogWriter) -> 
             with contextlib.suppress(BlockingIOError):
                 data = os.read(descriptor, 65536)
             if not data:
+                _await_end(child)
                 return
             log.write(data)
         elif over:
             return
+
+
+def _await_end(child: subprocess.Popen[bytes]) -> None:
+    """Wait for a step that has closed its output: it may be on its way out, or go on without a word."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
 
 
 def ended(child: subprocess.Popen[bytes]) -> bool:
