@@ -40,7 +40,7 @@ def check_value(value: Any) -> None:
         seen += 1
         if seen + len(rest) > MAX_VALUES:
             raise ValueError(f"holds more than {MAX_VALUES} values")
-        if isinstance(item, dict | list):
+        if isinstance(item, (dict, list)):
             if depth > MAX_DEPTH:
                 raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
             if isinstance(item, dict):

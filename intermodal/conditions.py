@@ -273,7 +273,7 @@ def _compared(left: Any, symbol: str, right: Any) -> bool:
 def _kind(value: Any) -> str:
     if isinstance(value, bool):
         return "boolean"
-    if isinstance(value, int | float):
+    if isinstance(value, (int, float)):
         return "number"
     return "text" if isinstance(value, str) else type(value).__name__
 

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from intermodal.bounded import parse_json
 from intermodal.engine.artifacts import Artifact, Inputs, Outputs
 from intermodal.engine.backend import Backend, Image, Launch, Limits, Mount, Network, Relaxation
 from intermodal.engine.environment import expand_variables
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
+from intermodal.engine.harvest import Outbox
 from intermodal.engine.layout import StateFolder, safe_name
-from intermodal.engine.placeholders import Context, View, resolve, resolve_arguments
+from intermodal.engine.placeholders import View, resolve, resolve_arguments
 from intermodal.engine.platform import Extras, Provided
 from intermodal.engine.store import BadContent, Store
-from intermodal.engine.values import check_output, decode_output, invalid, shorten
-from intermodal.engine.written import check_text, read_regular
+from intermodal.engine.values import invalid, shorten
 from intermodal.spec.python_step import read_prelude
-from intermodal.spec.types import Component, Container, OutputArtifact, Value
+from intermodal.spec.types import Component, Container
 
-METADATA_ONLY = ("system.Metrics", "system.ClassificationMetrics", "system.SlicedClassificationMetrics")
-"""Types whose content is their metadata: a step that writes none but reports metadata has made the artifact."""
-
-_TEXT_TYPES = ("system.HTML", "system.Markdown")
-_EXECUTOR_OUTPUT = "executor_output.json"
 _LONGEST_WORD = 32 * 4096
 """Of one argument or variable, in bytes with its final zero: MAX_ARG_STRLEN of Linux."""
-_MAX_EXECUTOR_OUTPUT = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -66,6 +57,7 @@ class Attempt:
         self._backend = backend
         self._store = store
         self._root = backend.step_root(self.folder)
+        self._outbox = Outbox(plan.component, self.folder, self._root)
 
     # Before
 
@@ -75,12 +67,10 @@ class Attempt:
         `packages` are folders for PYTHONPATH; the installing that a lightweight component would do is then left out of its
         command. Raises AttemptFailed (disk full).
         """
-        with _disk_errors():
-            for part in ("outputs/artifacts", "outputs/parameters"):
-                (self.folder / part).mkdir(parents=True, exist_ok=True)
+        self._outbox.prepare()
         plan = self.plan
         mounts, views = self._inputs()
-        context = self._context(views)
+        context = self._outbox.context(plan.inputs, views, plan.job)
         command, env = plan.container.command, {**plan.env, **provided.env}
         prelude = read_prelude(command) if packages else None
         if prelude is not None:
@@ -147,27 +137,6 @@ class Attempt:
                 views[name].append(_view(item, uri))
         return mounts, views
 
-    def _context(self, views: Mapping[str, list[View]]) -> Context:
-        component, outputs = self.plan.component, self._root / "outputs"
-        return Context(
-            parameters=self.plan.inputs.parameters,
-            channels=self.plan.inputs.channels,
-            inputs=views,
-            outputs={name: self._output_view(name, declared) for name, declared in component.output_artifacts.items()},
-            parameter_files={
-                name: str(outputs / "parameters" / safe_name(name)) for name in component.output_parameters
-            },
-            output_file=str(outputs / _EXECUTOR_OUTPUT),
-            job=self.plan.job,
-        )
-
-    def _output_view(self, name: str, declared: OutputArtifact) -> View:
-        path = str(self._output_path(name))
-        return View(name, path, path, declared.type.schema_title, declared.type.schema_version)
-
-    def _output_path(self, name: str) -> PurePosixPath:
-        return self._root / "outputs" / "artifacts" / safe_name(name)
-
     # After
 
     def harvest(self) -> Outputs:
@@ -175,102 +144,15 @@ class Attempt:
 
         Raises AttemptFailed: an output is missing or invalid, or the disk is full.
         """
-        with _disk_errors():
-            written = self._executor_output()
-            parameters = {
-                name: self._parameter(name, kind, written)
-                for name, kind in self.plan.component.output_parameters.items()
-            }
-            artifacts = {
-                name: self._artifacts(name, declared, written)
-                for name, declared in self.plan.component.output_artifacts.items()
-            }
-        return Outputs(parameters, artifacts)
+        return self._outbox.harvest(self._publish)
 
-    def _executor_output(self) -> dict[str, Any]:
-        raw = read_regular(self.folder / "outputs", [_EXECUTOR_OUTPUT], _MAX_EXECUTOR_OUTPUT, "executor output")
-        if raw is None:
-            return {}
+    def _publish(self, name: str, path: Path) -> str:
         try:
-            document = parse_json(raw)
-        except ValueError as error:
-            raise invalid(f"executor output: is no JSON document: {error}") from error
-        if not isinstance(document, dict):
-            raise invalid("executor output: is not a JSON object")
-        for key, kind in (("parameterValues", dict), ("artifacts", dict)):
-            if not isinstance(document.get(key, {}), kind):
-                raise invalid(f"executor output: {key} is not a JSON object")
-        return document
-
-    def _parameter(self, name: str, kind: Any, written: Mapping[str, Any]) -> Value:
-        """Return an output parameter: ExecutorOutput wins over the parameter's file, as in the KFP launcher."""
-        place = f"output {name!r}"
-        values = written.get("parameterValues", {})
-        if name in values:
-            return check_output(values[name], kind, place)
-        raw = read_regular(self.folder / "outputs", ["parameters", safe_name(name)], 2**24, place)
-        if raw is None:
-            raise AttemptFailed(Failure(FailureClass.OUTPUT_MISSING, f"{place} was not written", exit_code=0))
-        return decode_output(raw, kind, place)
-
-    def _artifacts(self, name: str, declared: OutputArtifact, written: Mapping[str, Any]) -> tuple[Artifact, ...]:
-        reported = self._reported(name, written)
-        if declared.is_list:
-            return tuple(self._one(name, declared, item) for item in reported)
-        return (self._one(name, declared, reported[0] if reported else {}),)
-
-    def _reported(self, name: str, written: Mapping[str, Any]) -> list[dict[str, Any]]:
-        entry = written.get("artifacts", {}).get(name, {})
-        items = entry.get("artifacts", []) if isinstance(entry, dict) else None
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            raise invalid(f"executor output: artifacts of {name!r} are not a list of objects")
-        return items
-
-    def _one(self, name: str, declared: OutputArtifact, reported: Mapping[str, Any]) -> Artifact:
-        given = str(self._output_path(name))
-        uri = str(reported.get("custom_path") or reported.get("uri") or given)
-        metadata = reported.get("metadata", {})
-        if not isinstance(metadata, dict):
-            raise invalid(f"executor output: metadata of {name!r} is not an object")
-        if "://" in uri:
-            return Artifact(name, declared.type, uri=uri, metadata=metadata)
-        path = self._host_path(uri, name)
-        if not os.path.lexists(path):
-            if declared.type.schema_title in METADATA_ONLY and reported:
-                return Artifact(name, declared.type, metadata=metadata)
-            raise AttemptFailed(
-                Failure(FailureClass.OUTPUT_MISSING, f"output artifact {name!r} was not written", exit_code=0)
-            )
-        self._check_type(name, declared, path)
-        try:
-            digest = self._store.publish(path, link=True)
+            return self._store.publish(path, link=True)
         except BadContent as error:
             raise invalid(f"output artifact {name!r} {error}") from error
         except PermissionError as error:
             raise invalid(f"output artifact {name!r}: the step left {error.filename} unreadable") from error
-        return Artifact(name, declared.type, digest=digest, metadata=metadata)
-
-    def _host_path(self, uri: str, name: str) -> Path:
-        """Return the host path of a path that the step reported. Raises AttemptFailed if it is not in its outputs."""
-        if "\0" in uri:
-            raise invalid(f"output artifact {name!r}: the step says it is at {uri!r}, which is no path")
-        try:
-            relative = PurePosixPath(os.path.normpath(uri)).relative_to(self._root / "outputs")
-        except ValueError as error:
-            raise invalid(f"output artifact {name!r}: the step says it is at {uri}, outside of its outputs") from error
-        path = self.folder / "outputs"
-        for part in relative.parts:
-            path = path / part
-            if path.is_symlink():
-                raise invalid(f"output artifact {name!r}: is a symbolic link")
-        return path
-
-    def _check_type(self, name: str, declared: OutputArtifact, path: Path) -> None:
-        if declared.type.schema_title not in _TEXT_TYPES:
-            return
-        if not path.is_file():
-            raise invalid(f"output artifact {name!r}: a {declared.type.schema_title} is a file, not a folder")
-        check_text(path, f"output artifact {name!r}")
 
 
 def _check_words(launch: Launch) -> None:
@@ -287,15 +169,3 @@ def _check_words(launch: Launch) -> None:
 
 def _view(item: Artifact, uri: str) -> View:
     return View(item.name, uri, uri, item.type.schema_title, item.type.schema_version, item.metadata)
-
-
-class _disk_errors:
-    """Turns a full disk into the failure class that says so."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            place = error.filename or "the state folder"
-            raise AttemptFailed(Failure(FailureClass.DISK_FULL, f"no space left on the disk ({place})")) from error

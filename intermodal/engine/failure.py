@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from enum import StrEnum
+
+from intermodal.words import Word
 
 
-class FailureClass(StrEnum):
+class FailureClass(Word):
     """Why an attempt failed. Exit code 0 alone never makes a step green."""
 
     USER_CODE = "user_code"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from intermodal.words import Word
 
 
-class State(StrEnum):
+class State(Word):
     """A task's state. The last five are final."""
 
     PENDING = "PENDING"

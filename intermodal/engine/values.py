@@ -56,7 +56,7 @@ def _is_json(value: Value) -> bool:
 
 
 def _is_number(value: Value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def coerce(value: Value, kind: ParameterType, place: str) -> Value:
@@ -65,22 +65,25 @@ def coerce(value: Value, kind: ParameterType, place: str) -> Value:
     STRING takes any value (as its text); numbers, booleans, lists and structs must already be what they claim.
     """
     value = plain(value)
-    match kind:
-        case ParameterType.STRING:
-            return text(value)
-        case ParameterType.INTEGER if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        case ParameterType.DOUBLE if _is_number(value) and math.isfinite(value):
-            return value
-        case ParameterType.BOOLEAN if isinstance(value, bool):
-            return value
-        case ParameterType.LIST if isinstance(value, list) and _is_json(value):
-            return value
-        case ParameterType.STRUCT if isinstance(value, dict) and _is_json(value):
-            return value
-        case ParameterType.TASK_FINAL_STATUS | ParameterType.TASK_CONFIG if isinstance(value, dict):
-            return value
+    if kind is ParameterType.STRING:
+        return text(value)
+    if _fits(value, kind):
+        return value
     raise BadInput(f"{place}: expected {kind.value}, got {type(value).__name__} {shorten(value)}")
+
+
+def _fits(value: Value, kind: ParameterType) -> bool:
+    if kind is ParameterType.INTEGER:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind is ParameterType.DOUBLE:
+        return _is_number(value) and math.isfinite(value)
+    if kind is ParameterType.BOOLEAN:
+        return isinstance(value, bool)
+    if kind is ParameterType.LIST:
+        return isinstance(value, list) and _is_json(value)
+    if kind is ParameterType.STRUCT:
+        return isinstance(value, dict) and _is_json(value)
+    return isinstance(value, dict)  # TASK_FINAL_STATUS, TASK_CONFIG
 
 
 def parse_argument(written: str, declared: InputParameter, place: str) -> Value:

@@ -69,7 +69,7 @@ def _task(name: str, node: Node) -> Task:
 
 
 def _dependencies(declared: tuple[str, ...], sources: list[Source]) -> tuple[str, ...]:
-    implied = {source.task for source in sources if isinstance(source, FromTask | FinalStatus)}
+    implied = {source.task for source in sources if isinstance(source, (FromTask, FinalStatus))}
     return tuple(sorted(implied | set(declared)))
 
 

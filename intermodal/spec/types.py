@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, Union
+
+from intermodal.words import Word
 
 Value = Any
 """A JSON value: None, bool, int, float, str, list or dict. Integers stay integers at any depth."""
 
 
-class ParameterType(StrEnum):
+class ParameterType(Word):
     STRING = "STRING"
     INTEGER = "NUMBER_INTEGER"
     DOUBLE = "NUMBER_DOUBLE"
@@ -92,10 +93,10 @@ class FinalStatus:
     task: str
 
 
-Source = Constant | FromInput | FromTask | FinalStatus
+Source = Union[Constant, FromInput, FromTask, FinalStatus]
 
 
-class TriggerStrategy(StrEnum):
+class TriggerStrategy(Word):
     ALL_SUCCEEDED = "ALL_UPSTREAM_TASKS_SUCCEEDED"
     ALL_COMPLETED = "ALL_UPSTREAM_TASKS_COMPLETED"
 
@@ -243,7 +244,7 @@ class Importer:
     reimport: bool = False
 
 
-Implementation = Dag | Container | Importer
+Implementation = Union[Dag, Container, Importer]
 
 
 @dataclass(frozen=True)
