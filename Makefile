@@ -33,8 +33,8 @@ images: engine ## build the step images (unchanged inputs build nothing)
 test: images ## all tests, on a real engine and the real images
 	.venv/bin/python -m pytest $(TESTS)
 
-test-fast: venv ## the tests that need no engine
-	.venv/bin/python -m pytest $(TESTS) -m "not engine"
+test-fast: venv ## the tests that need no engine, on all cores
+	.venv/bin/python -m pytest $(TESTS) -m "not engine" -n auto
 
 bench: images ## measure the engine beside its peers (NAMES="chain start": some of it; WRITE=1: into docs/benchmarks.md)
 	.venv/bin/python -m benchmarks $(NAMES) $(if $(WRITE),--write)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from intermodal.engine.database import Database
 from intermodal.engine.failure import Failure
@@ -18,6 +19,9 @@ from intermodal.engine.states import State
 from intermodal.settings import Settings
 from intermodal.spec.load import load_pipeline
 from tests.support.host import HostBackend
+
+settings.register_profile("any machine", deadline=None)  # a busy one is no failure
+settings.load_profile("any machine")
 
 
 @dataclass

@@ -6,13 +6,13 @@ so that it installs behind any mirror. Steps are locked for the Python and the p
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from intermodal.build.pip import read_pip_configuration
+from intermodal.build.venv import find_uv
 from intermodal.errors import EnvironmentProblem
 
 TORCH = Path("images/torch/requirements.txt")
@@ -64,16 +64,14 @@ def write(lock: Lock, uv: str, environment: dict[str, str], *, upgrade: bool) ->
 
 def main() -> None:
     """Write every lock of the project in the current folder; `--upgrade` takes the newest versions."""
-    uv = shutil.which("uv")
-    if uv is None:
-        raise SystemExit("error: uv is not on the PATH\nhint: pip install uv")
     environment = read_pip_configuration().uv_environment()
-    for lock in locks(Path.cwd()):
-        print(lock.target.relative_to(Path.cwd()), flush=True)
-        try:
+    try:
+        uv = find_uv(Path.cwd())
+        for lock in locks(Path.cwd()):
+            print(lock.target.relative_to(Path.cwd()), flush=True)
             write(lock, uv, environment, upgrade="--upgrade" in sys.argv)
-        except EnvironmentProblem as error:
-            raise SystemExit(f"error: {error.message}") from error
+    except EnvironmentProblem as error:
+        raise SystemExit(f"error: {error.message}") from error
 
 
 if __name__ == "__main__":

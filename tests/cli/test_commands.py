@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from intermodal.sources import compile_file
+
 ROOT = Path(__file__).parents[2]
 PIPELINE = """
 from kfp import dsl
@@ -39,9 +41,19 @@ def refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> N
         assert word in done.stderr
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The pipeline as IR: most mistakes are the same on it, and the command need not load the SDK."""
+    folder = tmp_path_factory.mktemp("compiled")
+    (folder / "hello.py").write_text(PIPELINE)
+    compile_file(folder / "hello.py", folder / "hello.yaml")
+    return (folder / "hello.yaml").read_text()
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, compiled: str) -> Path:
     (tmp_path / "hello.py").write_text(PIPELINE)
+    (tmp_path / "hello.yaml").write_text(compiled)
     return tmp_path
 
 
@@ -57,20 +69,23 @@ def test_help_lists_the_verbs_and_imports_nothing_heavy(folder: Path):
 
 def test_mistakes_are_one_line_and_start_nothing(folder: Path):
     refused(intermodal(folder, "run", "none.py"), 2, "none.py", "no such file")
-    refused(intermodal(folder, "run", "hello.py", "--arg", "text"), 2, "'text'", "NAME=VALUE")
-    refused(intermodal(folder, "run", "hello.py", "--arg", "txet=a"), 2, "'txet'", "did you mean 'text'?")
-    refused(intermodal(folder, "run", "hello.py", "--arg", "text=a", "--arg", "times=two"), 2, "times", "'two'")
-    refused(intermodal(folder, "run", "hello.py", "--pipeline", "other"), 2, "'other'", "hello")
-    refused(intermodal(folder, "run", "hello.py", "--max-parallel", "0"), 2, "--max-parallel 0")
+    refused(intermodal(folder, "run", "hello.yaml", "--arg", "text"), 2, "'text'", "NAME=VALUE")
+    refused(intermodal(folder, "run", "hello.yaml", "--arg", "txet=a"), 2, "'txet'", "did you mean 'text'?")
+    refused(intermodal(folder, "run", "hello.yaml", "--arg", "text=a", "--arg", "times=two"), 2, "times", "'two'")
+    refused(intermodal(folder, "run", "hello.yaml", "--max-parallel", "0"), 2, "--max-parallel 0")
     (folder / "c.yaml").write_text("text: [1\n")
-    refused(intermodal(folder, "run", "hello.py", "--config", "c.yaml"), 2, "c.yaml", "line")
-    (folder / "broken.py").write_text("import kfp\nraise RuntimeError('mine')\n")
+    refused(intermodal(folder, "run", "hello.yaml", "--config", "c.yaml"), 2, "c.yaml", "line")
+    (folder / "pyproject.toml").write_text("[tool.intermodal]\nnetwrok = {}\n")
+    refused(intermodal(folder, "run", "hello.yaml", "--arg", "text=a"), 2, "netwrok")
+    assert not (folder / ".intermodal" / "runs").exists()
+
+
+def test_mistakes_in_a_python_file_are_one_line(folder: Path):
+    refused(intermodal(folder, "run", "hello.py", "--pipeline", "other"), 2, "'other'", "hello")
+    (folder / "broken.py").write_text("raise RuntimeError('mine')\n")
     refused(intermodal(folder, "run", "broken.py"), 2, "broken.py", "RuntimeError: mine")
     (folder / "empty.py").write_text("x = 1\n")
     refused(intermodal(folder, "run", "empty.py"), 2, "no @dsl.pipeline")
-    (folder / "pyproject.toml").write_text("[tool.intermodal]\nnetwrok = {}\n")
-    refused(intermodal(folder, "run", "hello.py", "--arg", "text=a"), 2, "netwrok")
-    assert not (folder / ".intermodal" / "runs").exists()
 
 
 def test_debug_shows_where(folder: Path):
@@ -80,9 +95,8 @@ def test_debug_shows_where(folder: Path):
 
 def test_no_engine_is_code_three_with_a_way_out(folder: Path):
     nowhere = f"unix://{folder}/none.sock"
-    refused(
-        intermodal(folder, "run", "hello.py", "--arg", "text=a", DOCKER_HOST=nowhere), 3, "none.sock", "BACKEND=process"
-    )
+    done = intermodal(folder, "run", "hello.yaml", "--arg", "text=a", DOCKER_HOST=nowhere)
+    refused(done, 3, "none.sock", "BACKEND=process")
 
 
 def test_the_record_of_no_runs(folder: Path):
