@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,15 @@ def override(
                 given[table] = {}  # every component means also those that the file names
             given[table][name or EVERY] = value.split(",") if table == "relax" else value
             _validated({table: given[table]}, f"{option} {word}:")
+    return _validated(given, "settings:")
+
+
+def overlay(settings: Settings, tables: Mapping[str, Any]) -> Settings:
+    """Return the settings with entries of tables over theirs. Raises BadInput naming the key."""
+    given = settings.model_dump()
+    for name, table in tables.items():
+        merge = isinstance(table, Mapping) and isinstance(given.get(name), dict)
+        given[name] = {**given[name], **table} if merge else table
     return _validated(given, "settings:")
 
 

@@ -50,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
         progress(live=sys.stderr.isatty() and not args.plain) as observer,
     ):
         runner = session.resume(found["id"], observer)
-        notes = kept.settings.notes(kept.pipeline.container_components)
-        observer.begin(runner.run_id, [*kept.pipeline.not_applied, *notes, *backend.capabilities.notes])
+        observer.begin(runner.run_id, session.notes(kept.pipeline))
         result = execute(session, runner)
     print_result(result, as_json=args.json)
     return exit_code(result.state)

@@ -6,21 +6,19 @@ Exit 0 only if every task that ran is green. Ctrl-C (or SIGTERM) stops the conta
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from intermodal.cli.backends import add_backend_argument, chosen_backend
 from intermodal.cli.executing import execute, exit_code, print_result
 from intermodal.cli.progress import progress
-from intermodal.engine.options import Options
+from intermodal.engine.options import Options, parse_seconds
 from intermodal.engine.platform import ConfigFolders
 from intermodal.engine.session import Request, Session
 from intermodal.errors import BadInput
-from intermodal.settings import find_project, load_settings, override
-from intermodal.sources import Source, load_source, read_values
+from intermodal.settings import load_settings, override
+from intermodal.sources import load_source, read_values
 
 HELP = "run a pipeline on this machine"
 
@@ -96,9 +94,8 @@ def read_options(args: argparse.Namespace) -> Options:
 
 def read_request(args: argparse.Namespace) -> Request:
     """Return what to run. Raises BadInput."""
-    source = load_source(args.pipeline, args.name)
-    request = _request(source, read_values(args.config, args.arg), from_file=args.config is not None)
-    return replace(request, project=find_project(args.pipeline.absolute().parent))
+    values = read_values(args.config, args.arg)
+    return load_source(args.pipeline, args.name).request(values, "text" if args.config is None else "file")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -120,37 +117,14 @@ def run(args: argparse.Namespace) -> int:
         progress(live=sys.stderr.isatty() and not args.plain) as observer,
     ):
         runner = session.runner(request, observer)
-        observer.begin(
-            runner.run_id, [*request.pipeline.not_applied, *settings.notes(names), *backend.capabilities.notes]
-        )
+        observer.begin(runner.run_id, session.notes(request.pipeline))
         result = execute(session, runner)
     print_result(result, as_json=args.json)
     return exit_code(result.state)
 
 
 def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|)", text)
-    if not match or float(match[1]) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no length of time such as 90s, 30m or 2h")
-    return float(match[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[match[2]]
-
-
-def _request(source: Source, values: dict[str, Any], *, from_file: bool) -> Request:
-    """Return the request: values checked by the pipeline file's own `configure` if it has one, else by the declared types."""
-    if source.configure is not None:
-        try:
-            arguments = source.configure(values)
-        except ValueError as error:
-            raise BadInput(str(error)) from error
-        return Request(source.pipeline, arguments, configuration=arguments)
-    declared = source.pipeline.root.input_parameters
-    if not from_file:
-        return Request(source.pipeline, values, parse=True)
-    from intermodal.engine.values import parse_argument
-    from intermodal.spec.types import ParameterType
-
-    def typed(name: str, value: Any) -> Any:
-        is_text = isinstance(value, str) and name in declared and declared[name].type is not ParameterType.STRING
-        return parse_argument(value, declared[name], f"argument {name}") if is_text else value
-
-    return Request(source.pipeline, {name: typed(name, value) for name, value in values.items()})
+    try:
+        return parse_seconds(text)
+    except BadInput as error:
+        raise argparse.ArgumentTypeError(error.message) from error

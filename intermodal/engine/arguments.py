@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,22 @@ from intermodal.engine.failure import no_space
 from intermodal.engine.store import BadContent
 from intermodal.engine.values import coerce, parse_argument
 from intermodal.errors import BadInput
-from intermodal.spec.types import InputParameter, Pipeline
+from intermodal.spec.types import ArtifactType, InputParameter, Pipeline
+
+
+@dataclass(frozen=True)
+class GivenArtifact:
+    """An artifact argument that is more than a path: `path` may be None for one that lives elsewhere."""
+
+    path: Path | None
+    uri: str
+    metadata: Mapping[str, Any]
 
 
 def read_arguments(
     pipeline: Pipeline, given: Mapping[str, Any], ingest: Callable[[Path], str], *, parse: bool
 ) -> Inputs:
-    """Return the pipeline's inputs. An artifact argument is a path, of which `ingest` returns the content's digest.
+    """Return the pipeline's inputs. An artifact argument is a path, or a GivenArtifact; `ingest` returns the digest of a path's content.
 
     `parse`: values are text from a command line. A null is left out. Raises BadInput naming the argument.
     """
@@ -31,8 +41,7 @@ def read_arguments(
                 parameters[name] = _parameter(name, value, root.input_parameters[name], parse)
         elif name in root.input_artifacts:
             if value is not None and value != "":
-                declared = root.input_artifacts[name]
-                artifacts[name] = (Artifact(name, declared.type, digest=_content(name, value, ingest)),)
+                artifacts[name] = (_artifact(name, value, root.input_artifacts[name].type, ingest),)
         else:
             raise _unknown(name, pipeline)
     return Inputs(parameters, artifacts)
@@ -43,10 +52,20 @@ def _parameter(name: str, value: Any, declared: InputParameter, parse: bool) -> 
     return parse_argument(value, declared, place) if parse else coerce(value, declared.type, place)
 
 
+def _artifact(name: str, value: Any, kind: ArtifactType, ingest: Callable[[Path], str]) -> Artifact:
+    if not isinstance(value, GivenArtifact):
+        return Artifact(name, kind, digest=_content(name, value, ingest))
+    if value.path is None:
+        return Artifact(name, kind, uri=value.uri, metadata=value.metadata)
+    return Artifact(name, kind, digest=_content(name, value.path, ingest), metadata=value.metadata)
+
+
 def _content(name: str, value: Any, ingest: Callable[[Path], str]) -> str:
     path = Path(str(value)).expanduser()
     try:
-        return ingest(path)
+        return ingest(
+            path.resolve()
+        )  # what the user names may be a link, as the outputs of a run are; nothing in it may
     except FileNotFoundError as error:
         raise BadInput(f"argument {name}: {path} does not exist", hint="give the path of a file or folder") from error
     except BadContent as error:

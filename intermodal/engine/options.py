@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,14 @@ from typing import Any, Literal
 from intermodal.engine.platform import ConfigFolders
 from intermodal.errors import BadInput
 from intermodal.spec.types import Dag, Pipeline
+
+
+def parse_seconds(text: str) -> float:
+    """Return the seconds that `90s`, `30m`, `2h` or a plain number mean. Raises BadInput."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|)", text)
+    if not match or float(match[1]) == 0:
+        raise BadInput(f"{text!r} is no length of time such as 90s, 30m or 2h")
+    return float(match[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def _no_folders() -> ConfigFolders:
@@ -41,7 +50,11 @@ class Options:
         return not self.no_cache_tasks.isdisjoint(around | set(parts))
 
     def check(self, pipeline: Pipeline) -> None:
-        """Raise BadInput if a task is named that the pipeline does not have."""
+        """Raise BadInput for a number that means nothing, or a task that the pipeline does not have."""
+        if self.slots < 1:
+            raise BadInput(f"{self.slots} attempts at once: must be at least 1")
+        if self.timeout is not None and self.timeout <= 0:
+            raise BadInput(f"a timeout of {self.timeout:g} s: must be more than 0")
         dags = (component.implementation for component in (pipeline.root, *pipeline.components.values()))
         names = {name for dag in dags if isinstance(dag, Dag) for name in dag.tasks}
         for given in sorted(self.no_cache_tasks):

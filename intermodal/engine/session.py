@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,6 +154,11 @@ class Session:
         tidy_past(self.state, run_id, past)
         return runner
 
+    def notes(self, pipeline: Pipeline) -> list[str]:
+        """Return what whoever starts the pipeline should hear first, one line each: what is not applied, relaxed, not isolated."""
+        relaxed = self._settings.notes(pipeline.container_components)
+        return [*pipeline.not_applied, *relaxed, *self.backend.capabilities.notes]
+
     def _names(self, run_id: str, pipeline: Pipeline) -> dict[str, str]:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
@@ -211,10 +216,9 @@ class Session:
         for name, items in outputs.artifacts.items():
             for index, item in enumerate(items):
                 if item.digest:
-                    label = name if len(items) == 1 else f"{name}-{index}"
-                    link = folder / (safe_name(label) + _suffix(item))
+                    link = folder / link_name(name, items, index)
                     link.symlink_to(os.path.relpath(self._store.path(item.digest), folder))
-                    files[label] = link
+                    files[name if len(items) == 1 else f"{name}-{index}"] = link
         return files
 
 
@@ -228,5 +232,7 @@ def _run_id(pipeline: str) -> str:
     return f"{safe_name(pipeline)}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def _suffix(item: Artifact) -> str:
-    return {"system.HTML": ".html", "system.Markdown": ".md"}.get(item.type.schema_title, "")
+def link_name(name: str, items: Sequence[Artifact], index: int) -> str:
+    """Return what an output artifact of the pipeline is called in the run's folder, e.g. `report.html`."""
+    suffix = {"system.HTML": ".html", "system.Markdown": ".md"}.get(items[index].type.schema_title, "")
+    return safe_name(name if len(items) == 1 else f"{name}-{index}") + suffix
