@@ -8,18 +8,17 @@ an exception.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from intermodal.conditions import evaluate, parameter_names, plain_name, readable
-from intermodal.engine.artifacts import Artifact, Inputs, Outputs
+from intermodal.engine.artifacts import Inputs, Outputs
+from intermodal.engine.decide import Skipped, dag_result, first_error, held_back, instances, loop_result, scope_of
 from intermodal.engine.failure import Failure, FailureClass
-from intermodal.engine.resolve import MISSING, Scope, bind, loop_items, outer_scope, raw_inputs
+from intermodal.engine.resolve import Scope, bind, outer_scope
 from intermodal.engine.states import State
-from intermodal.engine.values import shorten
 from intermodal.errors import BadInput
-from intermodal.spec.types import Component, Dag, FromTask, Pipeline, Task, TriggerStrategy, Value
+from intermodal.spec.types import Component, Dag, Pipeline, Task, TriggerStrategy
 
 
 @dataclass(eq=False)
@@ -45,6 +44,12 @@ class Work:
             raise AssertionError("the root is not a task")
         return self.node.task
 
+    def why(self) -> str:
+        """Return why it failed, as `decide.Ended`."""
+        if self.failure is not None:
+            return f"{self.path}: {self.failure.message}"
+        return first_error(list(self.nodes.values()))
+
 
 @dataclass(eq=False)
 class Node:
@@ -65,6 +70,12 @@ class Node:
     iterations: list[Work] = field(default_factory=list)
     queued: deque[Work] = field(default_factory=deque)
     running: int = 0
+
+    def why(self) -> str:
+        """Return why it failed, as `decide.Ended`."""
+        if self.failure is not None:
+            return f"{self.path}: {self.failure.message}"
+        return first_error(self.iterations)
 
 
 class Listener(Protocol):
@@ -159,49 +170,28 @@ class Graph:
         if self._cancelled:
             self._turn_away(node, State.CANCELLED, "the run was stopped before it began")
             return
-        if node.task.strategy is TriggerStrategy.ALL_SUCCEEDED:
-            upstream = (node.parent.nodes[name] for name in node.task.dependencies)
-            missing = next((other for other in upstream if not other.state.green), None)
-            if missing is not None:
-                self._turn_away(node, State.SKIPPED, f"upstream {missing.task.name} {_WORDS[missing.state]}")
-                return
-            if self._draining:
-                self._turn_away(node, State.SKIPPED, "another task failed before it began (--fail-fast)")
-                return
+        held = held_back(node.task, node.parent.nodes)
+        if held is not None:
+            self._turn_away(node, State.SKIPPED, held.reason)
+            return
+        if self._draining and node.task.strategy is TriggerStrategy.ALL_SUCCEEDED:
+            self._turn_away(node, State.SKIPPED, "another task failed before it began (--fail-fast)")
+            return
+        scope = scope_of(node.parent.inputs, node.parent.nodes, self.job, self._success_word)
         try:
-            works = self._works(node)
+            given = instances(node.task, node.component, node.path, scope)
         except BadInput as error:
             self._end_node(node, State.FAILED, failure=Failure(FailureClass.USER_CODE, error.message))
             return
-        if works is not None:
-            self._launch(node, works)
+        if isinstance(given, Skipped):
+            self._turn_away(node, State.SKIPPED, given.reason)
+            return
+        works = [Work(item.path, node.component, item.inputs, node, scope, failure=item.failure) for item in given]
+        self._launch(node, works)
 
     def _turn_away(self, node: Node, state: State, reason: str) -> None:
         node.reason = reason
         self._end_node(node, state)
-
-    def _works(self, node: Node) -> list[Work] | None:
-        """Return the instances that the task stands for; if its condition is false, skip it and return None. Raises BadInput."""
-        scope = self._scope(node.parent)
-        inputs = raw_inputs(node.task, scope, node.path)
-        if node.task.iterator is None:
-            inputs = bind(node.component, inputs, node.path)
-        tested = {**inputs.channels, **inputs.parameters}
-        if node.task.condition and not evaluate(node.task.condition, tested, node.path):
-            self._turn_away(node, State.SKIPPED, unmet(node.task.condition, tested))
-            return None
-        if node.task.iterator is None:
-            return [Work(node.path, node.component, inputs, node, scope)]
-        items = enumerate(loop_items(node.task, inputs, node.path))
-        return [self._iteration(node, f"{node.path}/{index}", item, scope) for index, item in items]
-
-    def _iteration(self, node: Node, path: str, given: Inputs, scope: Scope) -> Work:
-        """Return one instance of a loop; one that cannot be given its inputs has failed already."""
-        try:
-            return Work(path, node.component, bind(node.component, given, path), node, scope)
-        except BadInput as error:
-            failure = Failure(FailureClass.USER_CODE, error.message)
-            return Work(path, node.component, Inputs(), node, scope, State.FAILED, failure=failure)
 
     def _launch(self, node: Node, works: list[Work]) -> None:
         node.state = State.RUNNING
@@ -219,7 +209,8 @@ class Graph:
             if self._cancelled or (self._draining and node.task.strategy is TriggerStrategy.ALL_SUCCEEDED):
                 work.state = State.CANCELLED if self._cancelled else State.SKIPPED
                 continue
-            if work.state is State.FAILED:
+            if work.failure is not None:
+                work.state = State.FAILED
                 self._listener.unfit(work)
                 continue
             node.running += 1
@@ -248,15 +239,8 @@ class Graph:
             self._end_loop(node)
 
     def _end_loop(self, node: Node) -> None:
-        """Collect a finished loop: outputs in index order; an iteration that gave nothing contributes nothing."""
-        parameters: dict[str, list[Value]] = {name: [] for name in node.component.output_parameters}
-        artifacts: dict[str, list[Artifact]] = {name: [] for name in node.component.output_artifacts}
-        for work in node.iterations:
-            for name, value in work.outputs.parameters.items():
-                parameters[name].append(value)
-            for name, items in work.outputs.artifacts.items():
-                artifacts[name].extend(items)
-        self._end_node(node, _together([work.state for work in node.iterations]), Outputs(parameters, artifacts))
+        result = loop_result(node.component, node.iterations)
+        self._end_node(node, result.state, result.outputs)
 
     def _end_node(
         self, node: Node, state: State, outputs: Outputs | None = None, failure: Failure | None = None
@@ -276,82 +260,5 @@ class Graph:
         dag = work.component.implementation
         if not isinstance(dag, Dag):
             raise AssertionError("only a graph ends with its tasks")
-        state = _together([node.state for node in work.nodes.values()])
-        parameters = {name: self._first_parameter(work, sources) for name, sources in dag.parameter_outputs.items()}
-        artifacts = {name: self._first_artifacts(work, sources) for name, sources in dag.artifact_outputs.items()}
-        outputs = Outputs(
-            {name: value for name, value in parameters.items() if value is not MISSING},
-            {name: items for name, items in artifacts.items() if items is not None},
-        )
-        self._end_work(work, state, outputs)
-
-    # References
-
-    def _scope(self, work: Work) -> Scope:
-        return Scope(
-            inputs=work.inputs,
-            parameter_of=lambda task, output: self._first_parameter(work, (FromTask(task, output),)),
-            artifacts_of=lambda task, output: self._first_artifacts(work, (FromTask(task, output),)),
-            status_of=lambda task: self._status(work.nodes[task]),
-            job=self.job,
-        )
-
-    def _first_parameter(self, work: Work, sources: Sequence[FromTask]) -> Value:
-        """Return the value of the first source that has one (OneOf: the branch that ran), else MISSING."""
-        for source in sources:
-            outputs = work.nodes[source.task].outputs
-            if source.output in outputs.parameters:
-                return outputs.parameters[source.output]
-        return MISSING
-
-    def _first_artifacts(self, work: Work, sources: Sequence[FromTask]) -> Sequence[Artifact] | None:
-        for source in sources:
-            outputs = work.nodes[source.task].outputs
-            if source.output in outputs.artifacts:
-                return outputs.artifacts[source.output]
-        return None
-
-    def _status(self, node: Node) -> Value:
-        """Return PipelineTaskFinalStatus; by default the states are spelled as the open-source KFP backend spells them."""
-        words = {State.FAILED: "FAILED", State.CANCELLED: "CANCELLED", State.SKIPPED: "SKIPPED"}
-        return {
-            "state": words.get(node.state, self._success_word),
-            "pipelineJobResourceName": self.job.get("pipeline_job_resource_name", ""),
-            "pipelineTaskName": node.task.name,
-            "error": {"message": _reason(node)} if node.state is State.FAILED else {},
-        }
-
-
-def _reason(node: Node) -> str:
-    """Return why a task failed: the task inside it that failed first by order, and its failure."""
-    if node.failure is not None:
-        return f"{node.path}: {node.failure.message}"
-    for work in node.iterations:
-        if work.failure is not None:
-            return f"{work.path}: {work.failure.message}"
-        for inner in work.nodes.values():
-            if inner.state is State.FAILED:
-                return _reason(inner)
-    return ""
-
-
-_WORDS = {State.FAILED: "failed", State.SKIPPED: "was skipped", State.CANCELLED: "was cancelled"}
-
-
-def unmet(condition: str, parameters: Mapping[str, Value]) -> str:
-    """Say that a condition was false, and of which values."""
-    names = parameter_names(condition)
-    given = ", ".join(f"{plain_name(name)} = {shorten(parameters.get(name))}" for name in names)
-    return f"its condition was false: {readable(condition)}" + (f", with {given}" if given else "")
-
-
-def _together(states: Sequence[State]) -> State:
-    """Return the state of a group: failed if anything failed, cancelled if anything was, else succeeded if anything ran.
-
-    A group in which nothing had to run (an empty loop too) is cached, so that a run says truly whether it did any work.
-    """
-    if State.FAILED in states:
-        return State.FAILED
-    if State.CANCELLED in states:
-        return State.CANCELLED
-    return State.SUCCEEDED if State.SUCCEEDED in states else State.CACHED
+        result = dag_result(dag, work.nodes)
+        self._end_work(work, result.state, result.outputs)
