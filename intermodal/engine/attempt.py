@@ -12,7 +12,8 @@ from intermodal.engine.backend import Backend, Image, Launch, Limits, Mount, Net
 from intermodal.engine.environment import expand_variables
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.engine.harvest import Outbox
-from intermodal.engine.layout import StateFolder, safe_name
+from intermodal.engine.layout import StateFolder
+from intermodal.engine.naming import safe_name
 from intermodal.engine.placeholders import View, resolve, resolve_arguments
 from intermodal.engine.platform import Extras, Provided
 from intermodal.engine.store import BadContent, Store

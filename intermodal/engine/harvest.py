@@ -14,7 +14,7 @@ from typing import Any
 from intermodal.bounded import parse_json
 from intermodal.engine.artifacts import Artifact, Inputs, Outputs
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
-from intermodal.engine.layout import safe_name
+from intermodal.engine.naming import safe_name
 from intermodal.engine.placeholders import Context, View
 from intermodal.engine.values import check_output, decode_output, invalid
 from intermodal.engine.written import check_text, read_regular

@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from intermodal.engine.naming import safe_name
 from intermodal.engine.temporary import Temporary
 from intermodal.errors import BadInput
 
@@ -27,18 +27,6 @@ intermodal.db         the record of runs, an SQLite database
 Nothing else depends on it: it may be deleted when no run is going on.
 """
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
-
-
-def safe_name(name: str) -> str:
-    """Return `name` as one path component: unsafe characters as %XX, so that different names stay different."""
-    encoded = _UNSAFE.sub(lambda match: "".join(f"%{byte:02X}" for byte in match.group().encode()), name)
-    encoded = re.sub(r"^\.", "%2E", encoded) or "%"
-    if len(encoded) > 120:
-        import hashlib
-
-        encoded = encoded[:80] + "%" + hashlib.sha256(name.encode()).hexdigest()[:16]
-    return encoded
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from intermodal.engine.backend import Backend, Image, Limits, Mount, PullPolicy
 from intermodal.engine.fingerprint import Given, Identity, identify, identify_by_key
 from intermodal.engine.graph import Work
 from intermodal.engine.job import Job
-from intermodal.engine.layout import StateFolder, safe_name
+from intermodal.engine.layout import StateFolder
 from intermodal.engine.lookup import caching_off
+from intermodal.engine.naming import safe_name
 from intermodal.engine.options import Options
 from intermodal.engine.placeholders import Context, resolve
 from intermodal.engine.platform import Extras, resolve_extras

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from intermodal.engine.backend import STEP_UID, Mount
-from intermodal.engine.layout import safe_name
+from intermodal.engine.naming import safe_name
 from intermodal.engine.resolve import MISSING, Scope
 from intermodal.errors import BadInput
 from intermodal.spec.types import ConfigRef, KubernetesSettings

@@ -19,8 +19,9 @@ from intermodal.engine.database import Database
 from intermodal.engine.execution import Executor
 from intermodal.engine.faults import Faults
 from intermodal.engine.fit import check_fit
-from intermodal.engine.layout import StateFolder, safe_name
+from intermodal.engine.layout import StateFolder
 from intermodal.engine.lookup import damage_of
+from intermodal.engine.naming import safe_name
 from intermodal.engine.options import Options
 from intermodal.engine.planner import Planner
 from intermodal.engine.python import PythonFolders
