@@ -80,6 +80,8 @@ def evaluate(condition: str, parameters: Parameters, place: str) -> bool:
         return _boolean(_parse(condition, place).value(parameters))
     except _NoValue as error:
         raise BadInput(f"{place}: condition {condition!r} {error}") from error
+    except RecursionError as error:
+        raise _too_deep(condition, place) from error
 
 
 def parameter_names(condition: str) -> list[str]:
@@ -102,7 +104,14 @@ def _name(reference: str) -> str:
 
 
 def _parse(condition: str, place: str) -> _Expression:
-    return _Parser(condition, place).run()
+    try:
+        return _Parser(condition, place).run()
+    except RecursionError as error:
+        raise _too_deep(condition, place) from error
+
+
+def _too_deep(condition: str, place: str) -> BadInput:
+    return BadInput(f"{place}: condition {condition[:40]!r}… is nested too deeply")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+_LONGEST = 1000
+
 
 class ExitCode(IntEnum):
     """What the command's exit status means (documented in docs/architecture.md)."""
@@ -23,18 +25,32 @@ class ExitCode(IntEnum):
     """Stopped by the user (Ctrl-C) or by SIGTERM."""
 
 
+def one_line(text: str) -> str:
+    """Return text for one line on a terminal: line ends are spaces, what cannot be seen is escaped, what is endless is cut."""
+    if len(text) > _LONGEST:
+        text = text[: _LONGEST - 1] + "…"
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character.isspace() else character.encode("unicode_escape").decode()
+
+
 class IntermodalError(Exception):
     """A failure that the user can understand and mend.
 
-    `message` is one line that names the thing and the value; `hint` says what to do about it.
+    `message` is one line that names the thing and the value; `hint` says what to do about it. Both may quote anything: they are
+    made fit for a terminal here.
     """
 
     exit_code: ExitCode = ExitCode.ENVIRONMENT
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = one_line(message)
+        self.hint = one_line(hint) if hint is not None else None
+        super().__init__(self.message)
 
 
 class BadInput(IntermodalError):

@@ -69,6 +69,8 @@ def load_settings(project: Path | None) -> Settings:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{path}: {error}") from error
+    except RecursionError as error:
+        raise BadInput(f"{path}: is nested too deeply") from error
     return _validated(document.get("tool", {}).get("intermodal", {}), f"{path}: [tool.intermodal]")
 
 

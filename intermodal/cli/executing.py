@@ -8,10 +8,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from intermodal.cli.progress import printable
 from intermodal.engine.runner import Runner
 from intermodal.engine.session import Result, Session
 from intermodal.engine.states import State
 from intermodal.errors import ExitCode
+
+_LONGEST_PAGE = 256 * 1024
 
 
 @contextmanager
@@ -76,5 +79,9 @@ def _print_markdown(result: Result) -> None:
 
     console = Console(width=None if sys.stdout.isatty() else 140)
     for path in pages:
-        console.print(Markdown(path.read_text(encoding="utf-8")))
+        if path.stat().st_size > _LONGEST_PAGE:
+            continue  # its path is printed below
+        lines = path.read_bytes().splitlines()
+        # A step wrote it: no control characters, and a link shows where it leads.
+        console.print(Markdown("\n".join(printable(line, None) for line in lines), hyperlinks=False))
         console.print()

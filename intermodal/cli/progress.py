@@ -148,11 +148,11 @@ class LiveProgress:
             seconds = when if state.final else time.monotonic() - when
             colour = _COLOURS.get(state, "dim")
             table.add_row(
-                path,
+                Text(path),  # in plain text rich would read [red] as markup
                 Text(f"{_SIGNS.get(state, ' ')} {state.value.lower()}", style=colour),
                 duration(seconds) if state is not State.SKIPPED else "",
                 Text(text, style="red" if state is State.FAILED else "dim"),
             )
         if self._notes:
-            table.caption = "\n".join(self._notes)
+            table.caption = Text("\n".join(self._notes))
         return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
+from intermodal.errors import one_line
 from intermodal.words import Word
 
 
@@ -30,11 +31,14 @@ class FailureClass(Word):
 
 @dataclass(frozen=True)
 class Failure:
-    """One failure: its class, one line for people, and the process's exit code if there was one."""
+    """One failure: its class, one line for people (made fit for a terminal), and the process's exit code if there was one."""
 
     kind: FailureClass
     message: str
     exit_code: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", one_line(self.message))
 
 
 def no_space(error: OSError) -> bool:

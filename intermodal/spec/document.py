@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,9 @@ class Node:
         child = self.value.get(key) or []
         if not isinstance(child, Sequence) or isinstance(child, str):
             raise BadInput(f"{self.path}.{key}: expected a list, got {type(child).__name__}")
+        for index, item in enumerate(child):
+            if not isinstance(item, Mapping):
+                raise BadInput(f"{self.path}.{key}[{index}]: expected an object, got {type(item).__name__}")
         return [Node(item, f"{self.path}.{key}[{index}]") for index, item in enumerate(child)]
 
     def text(self, key: str, default: str | None = None) -> str:
@@ -104,6 +108,9 @@ class Node:
     def number(self, key: str, default: float) -> float:
         child = self.value.get(key, default)
         try:
-            return float(child)
-        except (TypeError, ValueError) as error:
+            number = float(child)
+        except (TypeError, ValueError, OverflowError) as error:
             raise BadInput(f"{self.path}.{key}: expected a number, got {child!r}") from error
+        if not math.isfinite(number):
+            raise BadInput(f"{self.path}.{key}: expected a number, got {child!r}")
+        return number

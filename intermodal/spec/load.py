@@ -100,11 +100,12 @@ def _input_parameter(node: Node) -> InputParameter:
 
 
 def _artifact_type(node: Node) -> ArtifactType:
-    kind = node.mapping("artifactType")
-    return ArtifactType(
-        kind.value.get("schemaTitle") or kind.value.get("instanceSchema") or "system.Artifact",
-        kind.value.get("schemaVersion") or "0.0.1",
-    )
+    return _schema(node.mapping("artifactType"))
+
+
+def _schema(node: Node) -> ArtifactType:
+    title = node.text("schemaTitle", "") or node.text("instanceSchema", "") or "system.Artifact"
+    return ArtifactType(title, node.text("schemaVersion", "") or "0.0.1")
 
 
 def _input_artifact(node: Node) -> InputArtifact:
@@ -123,11 +124,8 @@ def _executor(component: str, label: str, executors: Node, platform: Platform) -
         importer = node.mapping("importer")
         return Importer(
             uri=runtime_source(importer.mapping("artifactUri")),
-            type=ArtifactType(
-                importer.mapping("typeSchema").value.get("schemaTitle") or "system.Artifact",
-                importer.mapping("typeSchema").value.get("schemaVersion") or "0.0.1",
-            ),
-            metadata=importer.value.get("metadata") or {},
+            type=_schema(importer.mapping("typeSchema")),
+            metadata=importer.mapping("metadata").value,
             reimport=bool(importer.value.get("reimport")),
         )
     kind = next(iter(node.value), "nothing")

@@ -63,7 +63,7 @@ def read_platform(document: dict[str, Any]) -> Platform:
 
 def _settings(node: Node) -> KubernetesSettings:
     metadata = node.mapping("podMetadata")
-    deadline = node.value.get("activeDeadlineSeconds")
+    deadline = node.number("activeDeadlineSeconds", 0)
     memory = node.mapping("enabledSharedMemory")
     return KubernetesSettings(
         config_volumes=(*_config_volumes(node, "secret"), *_config_volumes(node, "config map")),
@@ -73,7 +73,7 @@ def _settings(node: Node) -> KubernetesSettings:
         annotations=_pairs(metadata.mapping("annotations")),
         empty_dirs=tuple(item.text("mountPath") for item in node.nodes("emptyDirMounts")),
         pull_policy=node.text("imagePullPolicy", ""),
-        deadline=float(deadline) if deadline else None,
+        deadline=deadline or None,
         shared_memory=str(memory.value.get("size") or ""),
     )
 

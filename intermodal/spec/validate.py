@@ -7,15 +7,46 @@ from graphlib import CycleError, TopologicalSorter
 
 from intermodal import conditions, selectors
 from intermodal.errors import BadInput, Unsupported
-from intermodal.spec.types import Component, Dag, FinalStatus, FromInput, FromTask, Pipeline, Source, Task
+from intermodal.spec.types import Component, Container, Dag, FinalStatus, FromInput, FromTask, Pipeline, Source, Task
+
+_LONGEST_NAME = 500
+_MAX_NESTING = 100
+_MAX_TASKS = 1_000_000
+"""Tasks of all nested pipelines together, loops counted once. A few lines that use each other ten times over stand for billions."""
 
 
 def validate(pipeline: Pipeline) -> None:
     """Raise BadInput or Unsupported naming the first task that is wrong."""
+    _check_name(pipeline.name, "pipeline")
+    if pipeline.root.name in pipeline.components:
+        raise BadInput(f"component {pipeline.root.name!r}: the name is the pipeline's own")
     for component in [pipeline.root, *pipeline.components.values()]:
+        _check_names(component)
         if isinstance(component.implementation, Dag):
             _check_dag(pipeline, component, component.implementation)
     _check_recursion(pipeline)
+
+
+def _check_names(component: Component) -> None:
+    _check_name(component.name, "component")
+    for names, what in (
+        ((*component.input_parameters, *component.input_artifacts), "input"),
+        ((*component.output_parameters, *component.output_artifacts), "output"),
+    ):
+        for name in names:
+            _check_name(name, f"component {component.name}: {what}")
+    if isinstance(component.implementation, Dag):
+        for name in component.implementation.tasks:
+            _check_name(name, f"component {component.name}: task")
+            if "/" in name:  # separates the names in a task's path
+                raise BadInput(f"component {component.name}: task {name!r}: a name holds no slash")
+
+
+def _check_name(name: str, place: str) -> None:
+    """Names are shown, recorded and made into folders: anything that can be seen is allowed, up to a length."""
+    if not name or not name.isprintable() or len(name) > _LONGEST_NAME:
+        reason = "is empty" if not name else "is too long" if name.isprintable() else "holds what cannot be printed"
+        raise BadInput(f"{place} {name[:40]!r}: the name {reason}")
 
 
 def _check_dag(pipeline: Pipeline, component: Component, dag: Dag) -> None:
@@ -27,8 +58,15 @@ def _check_dag(pipeline: Pipeline, component: Component, dag: Dag) -> None:
         raise BadInput(
             f"component {component.name}: its tasks wait for each other: {' -> '.join(error.args[1])}"
         ) from error
-    for outputs, kind in ((dag.parameter_outputs, "parameter"), (dag.artifact_outputs, "artifact")):
+    for outputs, declared, kind in (
+        (dag.parameter_outputs, component.output_parameters, "parameter"),
+        (dag.artifact_outputs, component.output_artifacts, "artifact"),
+    ):
         for name, sources in outputs.items():
+            if name not in declared:
+                raise BadInput(
+                    f"component {component.name}: its dag gives the {kind} {name!r}, which is not an output of it"
+                )
             for source in sources:
                 _check_producer(pipeline, dag, source, f"component {component.name}: output {kind} {name!r}")
 
@@ -44,7 +82,20 @@ def _check_task(pipeline: Pipeline, component: Component, dag: Dag, task: Task) 
         _check_source(pipeline, component, dag, source, f"{place}: input {name!r}")
     if task.condition:
         conditions.check(task.condition, place)
+    for source in _named_by(pipeline.components[task.component]):
+        if isinstance(source, FromTask):
+            _check_producer(pipeline, dag, source, f"{place}: a claim, secret or config map")
     _check_iterator(task, place)
+
+
+def _named_by(component: Component) -> Iter[Source]:
+    """Yield where the names of the claims, secrets and config maps come from that a container gets."""
+    container = component.implementation
+    if isinstance(container, Container):
+        yield from (volume.name for volume in container.volumes)
+        settings = container.kubernetes
+        yield from (item.config.name for item in settings.config_volumes)
+        yield from (item.config.name for item in settings.config_env)
 
 
 def _check_iterator(task: Task, place: str) -> None:
@@ -83,9 +134,17 @@ def _check_producer(pipeline: Pipeline, dag: Dag, source: FromTask, place: str) 
 def _check_recursion(pipeline: Pipeline) -> None:
     uses = {c.name: tuple(_used(c)) for c in [pipeline.root, *pipeline.components.values()]}
     try:
-        tuple(TopologicalSorter(uses).static_order())
+        order = tuple(TopologicalSorter(uses).static_order())
     except CycleError as error:
         raise Unsupported(f"component {error.args[1][0]!r} contains itself: {' -> '.join(error.args[1])}") from error
+    tasks: dict[str, int] = {}
+    depths: dict[str, int] = {}
+    for name in order:
+        tasks[name] = 1 + sum(tasks[inner] for inner in uses[name])
+        depths[name] = 1 + max((depths[inner] for inner in uses[name]), default=0)
+    if depths["root"] > _MAX_NESTING or tasks["root"] > _MAX_TASKS:
+        size = f"{tasks['root']} tasks, pipelines in pipelines {depths['root']} deep"
+        raise Unsupported(f"the pipeline is too large: {size}; at most {_MAX_TASKS} and {_MAX_NESTING}")
 
 
 def _used(component: Component) -> Iter[str]:
