@@ -71,8 +71,14 @@ class Ran:
 Run = Callable[..., Ran]
 
 
+@pytest.fixture(scope="session")
+def python_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What Python components need, fetched once for all tests."""
+    return tmp_path_factory.mktemp("python")
+
+
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path, python_folder: Path) -> Run:
     """Run a KFP pipeline function (or IR file) on the host backend with real processes."""
 
     def go(
@@ -87,6 +93,9 @@ def run(tmp_path: Path) -> Run:
         backend = backend or HostBackend()
         recorder = Recorder()
         state = tmp_path / "state"
+        if not state.exists():
+            state.mkdir()
+            (state / "python").symlink_to(python_folder)
         with Session(state, backend, Settings(), options or Options(grace=1.0)) as session:
             runner = session.runner(Request(load_pipeline(path), arguments), recorder)
             result = session.execute(runner)

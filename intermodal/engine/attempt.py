@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from intermodal.engine.artifacts import Artifact, Inputs, Outputs
-from intermodal.engine.backend import Backend, Image, Launch, Limits, Mount, Network, Relaxation
+from intermodal.engine.backend import Backend, Image, Launch, Limits, Mount, Network, Packages, Relaxation
 from intermodal.engine.environment import expand_variables
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.engine.harvest import Outbox
@@ -18,8 +18,10 @@ from intermodal.engine.placeholders import View, resolve, resolve_arguments
 from intermodal.engine.platform import Extras, Provided
 from intermodal.engine.store import BadContent, Store
 from intermodal.engine.values import invalid, shorten
-from intermodal.spec.python_step import read_prelude
 from intermodal.spec.types import Component, Container
+
+_ADD_TO_PATH = 'PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$0" && export PYTHONPATH && exec "$@"'
+"""Puts the KFP runtime behind what the image or the task puts on PYTHONPATH, and before what the image has installed."""
 
 _LONGEST_WORD = 32 * 4096
 """Of one argument or variable, in bytes with its final zero: MAX_ARG_STRLEN of Linux."""
@@ -40,6 +42,8 @@ class Plan:
     network: Network
     env: Mapping[str, str]
     job: Mapping[str, str]
+    packages: Packages | None = None
+    """What the image lacks of what a Python component wants installed."""
     volumes: tuple[Mount, ...] = ()
     extras: Extras = field(default_factory=Extras)
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -62,33 +66,33 @@ class Attempt:
 
     # Before
 
-    def prepare(self, provided: Provided, packages: Sequence[Path] = ()) -> Launch:
-        """Make the folders and return the launch, with what the platform spec provides.
+    def prepare(self, provided: Provided, image: Image, runtime: Path | None = None) -> Launch:
+        """Make the folders and return the launch in `image`, with what the platform spec provides.
 
-        `packages` are folders for PYTHONPATH; the installing that a lightweight component would do is then left out of its
-        command. Raises AttemptFailed (disk full).
+        `runtime` is the folder of the KFP runtime for a lightweight component; the installing is left out of its command.
+        Raises AttemptFailed (disk full).
         """
         self._outbox.prepare()
         plan = self.plan
         mounts, views = self._inputs()
         context = self._outbox.context(plan.inputs, views, plan.job)
-        command, env = plan.container.command, {**plan.env, **provided.env}
-        prelude = read_prelude(command) if packages else None
-        if prelude is not None:
-            command = prelude.command
-            targets = [self._root / "python" / str(number) for number in range(len(packages))]
-            mounts.extend(Mount(source, target) for source, target in zip(packages, targets, strict=True))
-            env["PYTHONPATH"] = ":".join(map(str, targets))
+        command = plan.container.command
+        if plan.container.prelude is not None:
+            command = plan.container.prelude.command
+        if runtime is not None:
+            target = self._root / "python" / runtime.name
+            mounts.append(Mount(runtime, target))
+            command = ("sh", "-c", _ADD_TO_PATH, str(target), *command)
         declared = [(name, resolve(value, context)) for name, value in plan.container.env]
         self._check_volumes()
         launch = Launch(
             run_id=plan.run,
             task=plan.path,
             attempt=plan.number,
-            image=plan.image,
+            image=image,
             command=resolve_arguments(command, context),
             args=resolve_arguments(plan.container.args, context),
-            env=expand_variables(env, declared),
+            env=expand_variables({**plan.env, **provided.env}, declared),
             mounts=(*mounts, *plan.volumes, *provided.mounts),
             attempt_dir=self.folder,
             log=self.log,

@@ -20,9 +20,13 @@ from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol
 
 from intermodal.engine.failure import Failure
+from intermodal.spec.document import canonical_json, sha256_text
 
 STEP_UID = 10001
 """Uid and gid of steps in containers where the caller is root."""
+
+_PACKAGES_SCHEMA = 1
+"""Part of the identity of installed packages: a change of how they are installed is another image."""
 
 Network = Literal["none", "tracking", "bridge"]
 PullPolicy = Literal["missing", "always", "never"]
@@ -57,6 +61,30 @@ class Image:
     """What `start` must run, immune to a later change of the tag."""
     digest: str
     """Content identity for the fingerprint: registry digest if there is one, else a hash of content; never a tag."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A built Python package on this machine, named by its content."""
+
+    name: str
+    version: str
+    sha256: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Packages:
+    """What a Python component wants in its image beyond what the image has."""
+
+    wheels: tuple[Wheel, ...]
+    """All that is to be installed, resolved: nothing else is needed."""
+    pip: Wheel
+    """A pip that runs on the image's Python, where the image has none."""
+
+    @property
+    def identity(self) -> list[list[str]]:
+        return [[wheel.name, wheel.version, wheel.sha256] for wheel in self.wheels]
 
 
 @dataclass(frozen=True)
@@ -118,6 +146,12 @@ class Exit:
     """Wall time from start to end as the backend knows it."""
 
 
+def extended(image: Image, packages: Packages) -> str:
+    """Return the content identity of an image with packages installed: that of the image, and the hashes of the wheels."""
+    document = ["packages", _PACKAGES_SCHEMA, image.digest, sorted(wheel.sha256 for wheel in packages.wheels)]
+    return f"sha256:{sha256_text(canonical_json(document))}"
+
+
 class Backend(Protocol):
     """Runs single attempts. Methods are called from several threads at once.
 
@@ -138,6 +172,12 @@ class Backend(Protocol):
         """Run a short command in the image, without mounts or a network, and return what it printed.
 
         Raises EnvironmentProblem if it cannot run or exits with another code than 0.
+        """
+
+    def install(self, image: Image, packages: Packages) -> Image:
+        """Return the image with packages installed as its own pip would install them, without a network. Made once.
+
+        Its digest is that of `extended`. Raises EnvironmentProblem naming the image and the package, AttemptFailed (disk full).
         """
 
     def step_root(self, attempt_dir: Path) -> PurePosixPath:

@@ -11,19 +11,18 @@ from collections.abc import Iterator
 
 from intermodal.engine.artifacts import Outputs
 from intermodal.engine.attempt import Attempt
-from intermodal.engine.backend import Backend, Launch
+from intermodal.engine.backend import Backend, Image, Launch
 from intermodal.engine.database import RecordProblem
 from intermodal.engine.deadline import Deadline
-from intermodal.engine.failure import AttemptFailed, Failure, FailureClass, no_space
+from intermodal.engine.failure import AttemptFailed, Failure, FailureClass, refusal
 from intermodal.engine.faults import Faults
 from intermodal.engine.job import Ended, Job
 from intermodal.engine.layout import StateFolder
 from intermodal.engine.platform import Provided
-from intermodal.engine.python import PythonFolders
+from intermodal.engine.python import PythonSteps
 from intermodal.engine.record import Record
 from intermodal.engine.store import Store
-from intermodal.errors import EnvironmentProblem
-from intermodal.spec.python_step import read_prelude
+from intermodal.errors import IntermodalError
 
 _SETTLE = 1.0
 """Seconds that an adopted attempt has at least: one that ended while nobody looked must not be taken for one that was too slow."""
@@ -38,7 +37,7 @@ class Executor:
         store: Store,
         state: StateFolder,
         record: Record,
-        python: PythonFolders,
+        python: PythonSteps,
         faults: Faults,
         grace: float,
     ) -> None:
@@ -63,17 +62,13 @@ class Executor:
             self._record.succeeded(job, outputs)
             self._faults.reach("attempt:committed")
             return Ended(job, outputs, None)
-        except AttemptFailed as error:
-            failure = error.failure
         except RecordProblem as error:
             failure = error.failure
-        except EnvironmentProblem as error:
-            failure = Failure(FailureClass.IMAGE, error.message)
-        except OSError as error:
-            failure = Failure(FailureClass.DISK_FULL if no_space(error) else FailureClass.ENGINE_LOST, str(error))
+        except (AttemptFailed, IntermodalError, OSError) as error:
+            failure = refusal(error)
         except BaseException as error:  # noqa: BLE001 - a defect here must end the task loudly, not hang the run
             self._record.observer.line(job.path, traceback.format_exc().encode())
-            failure = Failure(FailureClass.ENGINE_LOST, f"internal error: {error!r}")
+            failure = refusal(error)
         recorded = False
         with contextlib.suppress(RecordProblem):  # a full disk; the failure itself is handed on
             self._record.attempt_failed(job, failure)
@@ -88,14 +83,23 @@ class Executor:
         with Provided(
             job.plan.extras, attempt.folder, own_uid=own_uid, any_uid=any_uid, adopted=job.live is not None
         ) as provided:
-            prelude = read_prelude(job.plan.container.command)
-            folders = self._python.provide(prelude, job.plan.image) if prelude else ()
-            launch = attempt.prepare(provided, folders)
+            prelude = job.plan.container.prelude
+            runtime = self._python.runtime(prelude) if prelude else None
+            launch = attempt.prepare(provided, self._image(job), runtime)
             self._faults.reach("attempt:prepared")
             failure = self._follow(job, launch, attempt)
         if failure is not None:
             raise AttemptFailed(failure)
         return attempt.harvest()
+
+    def _image(self, job: Job) -> Image:
+        """Return the image with the packages of a Python component; an attempt that is adopted has it already."""
+        plan = job.plan
+        if plan.packages is None or job.live is not None:
+            return plan.image
+        names = ", ".join(f"{wheel.name} {wheel.version}" for wheel in plan.packages.wheels)
+        self._record.observer.line(job.path, f"with packages {names}".encode())
+        return self._backend.install(plan.image, plan.packages)
 
     def _follow(self, job: Job, launch: Launch, attempt: Attempt) -> Failure | None:
         """Return how the attempt ended."""

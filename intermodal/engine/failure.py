@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass
 
-from intermodal.errors import one_line
+from intermodal.errors import EnvironmentProblem, IntermodalError, one_line
 from intermodal.words import Word
 
 
@@ -52,3 +52,16 @@ class AttemptFailed(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
         self.failure = failure
+
+
+def refusal(error: BaseException) -> Failure:
+    """Return why a task could not even be prepared: what it names is missing or wrong, or there is no room for it."""
+    if isinstance(error, AttemptFailed):
+        return error.failure
+    if isinstance(error, EnvironmentProblem):
+        return Failure(FailureClass.IMAGE, error.message)
+    if isinstance(error, IntermodalError):
+        return Failure(FailureClass.USER_CODE, error.message)
+    if isinstance(error, OSError):
+        return Failure(FailureClass.DISK_FULL if no_space(error) else FailureClass.ENGINE_LOST, str(error))
+    return Failure(FailureClass.ENGINE_LOST, f"internal error: {error!r}")

@@ -36,6 +36,8 @@ class Given:
     """(mount path, claim, sub-path)."""
     secrets: Sequence[Sequence[Any]] = ()
     """(secret or config map, mount path or variable, name, key, version)."""
+    packages: Sequence[Sequence[str]] = ()
+    """(name, version, hash of the wheel) of what is installed into the image for the task."""
 
 
 def identify(
@@ -71,6 +73,7 @@ def parts(
         ("schema", SCHEMA),
         ("interface", _interface(component)),
         ("image", image_digest),
+        ("packages", [list(item) for item in given.packages]),
         ("command", list(resolve_arguments(container.command, context))),
         ("args", list(resolve_arguments(container.args, context))),
         ("parameters", dict(inputs.parameters)),

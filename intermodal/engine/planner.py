@@ -10,19 +10,21 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from intermodal.engine.attempt import Plan
-from intermodal.engine.backend import Backend, Image, Limits, Mount, PullPolicy
+from intermodal.engine.backend import Backend, Image, Limits, Mount, Packages, PullPolicy
 from intermodal.engine.fingerprint import Given, Identity, identify, identify_by_key
 from intermodal.engine.graph import Work
 from intermodal.engine.job import Job
 from intermodal.engine.layout import StateFolder
 from intermodal.engine.lookup import caching_off
 from intermodal.engine.naming import safe_name
+from intermodal.engine.once import Once
 from intermodal.engine.options import Options
 from intermodal.engine.placeholders import Context, resolve
 from intermodal.engine.platform import Extras, resolve_extras
+from intermodal.engine.python import PythonSteps
 from intermodal.engine.resolve import task_names
 from intermodal.engine.resources import Demand, Ledger, demand_of, parse_memory, thread_environment
-from intermodal.errors import BadInput
+from intermodal.errors import BadInput, EnvironmentProblem
 from intermodal.settings import Settings
 from intermodal.spec.types import Container, Pipeline
 
@@ -38,6 +40,7 @@ class Draft:
 
     container: Container
     image: Image
+    packages: Packages | None
     demand: Demand
     limits: Limits
     extras: Extras
@@ -55,6 +58,7 @@ class Planner:
         run_id: str,
         names: Mapping[str, str],
         backend: Backend,
+        python: PythonSteps,
         state: StateFolder,
         settings: Settings,
         ledger: Ledger,
@@ -63,11 +67,12 @@ class Planner:
         """`names` are the job's placeholders, e.g. `pipeline_job_name`."""
         self._run = run_id
         self._backend = backend
+        self._python = python
         self._state = state
         self._settings = settings
         self._ledger = ledger
         self._options = options
-        self._images: dict[tuple[str, PullPolicy], Image] = {}
+        self._images: Once[Image] = Once()
         self._workspace = state.run(run_id) / "workspace" if pipeline.workspace else None
         self.names = dict(names)
         if self._workspace is not None:
@@ -87,36 +92,72 @@ class Planner:
                 self._image(container.image, container)
 
     def _image(self, reference: str, container: Container) -> Image:
-        policy = _PULL.get(container.kubernetes.pull_policy)
-        if policy is None:
-            raise BadInput(
-                f"image pull policy {container.kubernetes.pull_policy!r}: must be Always, IfNotPresent or Never"
-            )
-        if (reference, policy) not in self._images:
-            self._images[reference, policy] = self._backend.resolve_image(reference, policy)
-        return self._images[reference, policy]
+        key, policy = _image_key(reference, container), _policy(container)
+        return self._images.get(key, lambda: self._backend.resolve_image(reference, policy))
+
+    # What takes long: an image that an argument or a task's output names, and the packages of a Python component
+
+    def missing(self, work: Work) -> str | None:
+        """Return a name of what must be pulled, resolved or downloaded before `job` can decide, None if nothing must."""
+        container = _container(work)
+        reference = self._reference(work, container)
+        key = _image_key(reference, container)
+        if not self._images.knows(key):
+            return key
+        return self._python.missing(container.prelude, self._image(reference, container))
+
+    def provide(self, work: Work, say: Callable[[str], None]) -> None:
+        """Pull, resolve and download what the leaf is missing, and `say` so.
+
+        Slow; safe in a thread of its own. Raises what `job` would.
+        """
+        container = _container(work)
+        self._packages(work, container, self._image(self._reference(work, container), container), say)
+
+    def _reference(self, work: Work, container: Container) -> str:
+        context = Context(
+            parameters=work.inputs.parameters,
+            channels=work.inputs.channels,
+            job=task_names(self.names, work.task.name, work.path),
+        )
+        reference = resolve(container.image, context).strip()
+        if not reference:
+            raise EnvironmentProblem(f"{work.path}: its image {container.image!r} came out empty")
+        return reference
+
+    def _packages(
+        self, work: Work, container: Container, image: Image, say: Callable[[str], None] = lambda _: None
+    ) -> Packages | None:
+        try:
+            return self._python.packages(container.prelude, image, say)
+        except EnvironmentProblem as error:
+            message = f"packages of component {work.component.label}: {error.message}"
+            raise EnvironmentProblem(message, hint=error.hint) from error
 
     def draft(self, work: Work, find_image: Callable[[str, Container], Image] | None = None) -> Draft:
         """Decide a container leaf; nothing is made. `find_image` stands in for asking the backend.
 
-        Raises BadInput, EnvironmentProblem (image), Unsupported.
+        Raises BadInput, EnvironmentProblem (image, packages), Unsupported; where a stand-in is given PackagesUnknown, if they were
+        not resolved before.
         """
-        container = work.component.implementation
-        if not isinstance(container, Container):
-            raise AssertionError("only a container has attempts")
+        container = _container(work)
         names = task_names(self.names, work.task.name, work.path)
         context = Context(parameters=work.inputs.parameters, channels=work.inputs.channels, job=names)
-        image = (find_image or self._image)(resolve(container.image, context), container)
+        image = (find_image or self._image)(self._reference(work, container), container)
+        if find_image is None:
+            packages = self._packages(work, container, image)
+        else:
+            packages = self._python.remembered(container.prelude, image)
         demand, limits = demand_of(container.resources, context, work.path)
         shm = parse_memory(container.kubernetes.shared_memory, f"{work.path}: shared memory")
         self._ledger.check(demand, work.path)
         extras, claims = self._extras(work, container), self._claims(work, container)
         volumes = [(item.path, claim, item.sub_path) for item, claim in zip(container.volumes, claims, strict=True)]
-        given = Given(extras.fields, volumes, extras.secrets)
+        given = Given(extras.fields, volumes, extras.secrets, packages.identity if packages else ())
         identity = identify(work.component, container, work.inputs, image.digest, names, given)
         if work.task.cache_key:
             identity = identify_by_key(work.component, resolve(work.task.cache_key, context))
-        return Draft(container, image, demand, replace(limits, shm=shm), extras, claims, identity)
+        return Draft(container, image, packages, demand, replace(limits, shm=shm), extras, claims, identity)
 
     def job(self, work: Work) -> Job:
         """Return the job of a container leaf, its volumes made. Raises BadInput, EnvironmentProblem (image), Unsupported."""
@@ -131,6 +172,7 @@ class Planner:
             container=container,
             inputs=work.inputs,
             image=draft.image,
+            packages=draft.packages,
             limits=draft.limits,
             network=self._settings.network_of(label),
             relax=self._settings.relaxation_of(label),
@@ -175,3 +217,21 @@ class Planner:
             "metadata.uid": f"{self._run}/{work.path}",
         }
         return resolve_extras(container.kubernetes, self._options.configs, work.scope, fields, work.path)
+
+
+def _image_key(reference: str, container: Container) -> str:
+    return f"{_policy(container)} {reference}"
+
+
+def _policy(container: Container) -> PullPolicy:
+    written = container.kubernetes.pull_policy
+    if written not in _PULL:
+        raise BadInput(f"image pull policy {written!r}: must be Always, IfNotPresent or Never")
+    return _PULL[written]
+
+
+def _container(work: Work) -> Container:
+    container = work.component.implementation
+    if not isinstance(container, Container):
+        raise AssertionError("only a container has attempts")
+    return container

@@ -1,184 +1,215 @@
-"""What lightweight Python components import: the KFP runtime and `packages_to_install`, fetched once on the host, mounted read-only.
+"""What lightweight Python components need: the KFP runtime on their path, and `packages_to_install` in their image.
 
-A step then needs no network and no pip. The host's own pip downloads, with its own configuration, built wheels alone: nothing of a
-package is executed here. Versions that the image already has count as installed, as they would for pip inside it.
+The runtime is fetched once on the host and mounted read-only, so a step needs no network and no pip. Packages are resolved and
+downloaded on the host, once for an image's content and a list of requirements, and become a layer on the image: see
+docs/decisions/0006-packages-are-an-image-layer.md.
 """
 
 from __future__ import annotations
 
-import itertools
+import fcntl
 import json
-import re
 import shutil
 import subprocess
 import sys
-import tempfile
-import threading
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from intermodal.engine.backend import Backend, Image
+from intermodal.engine.backend import Backend, Image, Packages, Wheel
+from intermodal.engine.once import Once
+from intermodal.engine.requirements import resolve
+from intermodal.engine.target import QUERY, Target
 from intermodal.errors import EnvironmentProblem
 from intermodal.spec.document import canonical_json, sha256_text
-from intermodal.spec.python_step import Prelude
+from intermodal.spec.python_step import Install, Prelude
 
-_ASK = """
-import json, platform, sys
-from importlib.metadata import distributions
-print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "machine": platform.machine(), "libc": platform.libc_ver(),
- "installed": {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"]}}, sort_keys=True))
-"""
-_OLDEST_GLIBC = 17
+_SCHEMA = 1
+"""Part of the names of what is remembered: a change of how packages are resolved asks anew."""
+_PIP = Install(("pip",))
 
 
-@dataclass(frozen=True)
-class Target:
-    """The Python inside an image."""
-
-    python: str
-    """Major and minor version, e.g. `3.11`."""
-    machine: str
-    libc: tuple[str, str]
-    installed: tuple[tuple[str, str], ...]
-    """Name and version of the distributions that the image has."""
-
-    @staticmethod
-    def of(answer: dict[str, Any]) -> Target:
-        name, version = answer["libc"]
-        return Target(answer["python"], answer["machine"], (name, version), tuple(sorted(answer["installed"].items())))
-
-    def pip_options(self) -> list[str]:
-        """Return pip's options that choose wheels for this Python."""
-        tag = "cp" + self.python.replace(".", "")
-        options = ["--python-version", self.python, "--implementation", "cp"]
-        for abi in (tag, "abi3", "none"):
-            options += ["--abi", abi]
-        for platform in self._platforms():
-            options += ["--platform", platform]
-        return options
-
-    def _platforms(self) -> list[str]:
-        if self.libc[0] != "glibc":
-            return [f"musllinux_1_{minor}_{self.machine}" for minor in (2, 1)]
-        newest = int(self.libc[1].split(".")[1])
-        names = [f"manylinux_2_{minor}_{self.machine}" for minor in range(newest, _OLDEST_GLIBC - 1, -1)]
-        return [*names, f"manylinux2014_{self.machine}", f"manylinux2010_{self.machine}", f"manylinux1_{self.machine}"]
+class PackagesUnknown(Exception):
+    """What packages a component needs in its image was not resolved yet."""
 
 
-class PythonFolders:
-    """Provides the folders that go on a component's PYTHONPATH; kept below `<state>/python/`. Safe for threads and processes."""
+class PythonSteps:
+    """Provides what preludes ask for; kept below `<state>/python/`. Safe for threads and processes."""
 
     def __init__(self, state: Path, backend: Backend) -> None:
         self._root = state / "python"
         self._backend = backend
-        self._targets: dict[str, Target] = {}
-        self._locks: dict[str, threading.Lock] = {}
-        self._guard = threading.Lock()
+        self._runtimes: Once[Path] = Once()
+        self._targets: Once[Target] = Once()
+        self._packages: Once[Packages | None] = Once()
 
-    def provide(self, prelude: Prelude, image: Image) -> tuple[Path, ...]:
-        """Return the folders for a component in an image, the first one winning. Raises EnvironmentProblem naming what lacks."""
-        folders = [self._runtime(prelude.kfp_version)]
-        if prelude.packages:
-            folders.insert(0, self._packages(prelude.packages, self._target(image)))
-        return tuple(folders)
+    # The runtime
 
-    def _runtime(self, version: str) -> Path:
-        def install(folder: Path) -> None:
-            _pip(
-                ["install", "--no-deps", "--no-compile", "--target", str(folder), f"kfp=={version}"], "the KFP runtime"
+    def runtime(self, prelude: Prelude) -> Path | None:
+        """Return the folder of the KFP runtime that a prelude installs, None if it installs none. Raises EnvironmentProblem."""
+        version = prelude.kfp_version
+        return self._runtimes.get(version, lambda: self._make_runtime(version)) if version else None
+
+    def _make_runtime(self, version: str) -> Path:
+        target = self._root / f"kfp-{version}"
+        with self._alone(target.name):
+            if not target.is_dir():
+                temporary = self._root / f".{target.name}-{uuid.uuid4().hex[:8]}"
+                temporary.mkdir()
+                try:
+                    _fetch_runtime(version, temporary)
+                    temporary.chmod(0o755)
+                    temporary.rename(target)
+                finally:
+                    shutil.rmtree(temporary, ignore_errors=True)
+        return target
+
+    # Packages
+
+    def packages(self, prelude: Prelude | None, image: Image, say: Callable[[str], None]) -> Packages | None:
+        """Return what is to be installed into the image, None if it has all. Slow the first time (see `missing`).
+
+        `say` is told, in one line, what takes long. Raises EnvironmentProblem naming the requirement that cannot be had.
+        """
+        if prelude is None or not _wants_packages(prelude):
+            return None
+        return self._packages.get(_packages_name(prelude, image), lambda: self._resolved(prelude, image, say))
+
+    def missing(self, prelude: Prelude | None, image: Image) -> str | None:
+        """Return a name of what `packages` would have to work out first, None if it answers at once."""
+        if prelude is None or not _wants_packages(prelude):
+            return None
+        name = _packages_name(prelude, image)
+        return None if self._packages.knows(name) else name
+
+    def remembered(self, prelude: Prelude | None, image: Image) -> Packages | None:
+        """Return what `packages` would, from what earlier runs resolved; nothing is asked of anybody.
+
+        Raises PackagesUnknown if they did not.
+        """
+        if prelude is None or not _wants_packages(prelude):
+            return None
+        if not self._target_note(image).is_file():
+            raise PackagesUnknown
+        target = self._target(image)
+        if not _installs(prelude, target):
+            return None
+        wheels = self._noted(_packages_name(prelude, image))
+        pip = self._noted(_pip_name(target))
+        if wheels is None or pip is None:
+            raise PackagesUnknown
+        return Packages(tuple(wheels), pip[0]) if wheels else None
+
+    def _resolved(self, prelude: Prelude, image: Image, say: Callable[[str], None]) -> Packages | None:
+        try:
+            target = self._target(image)
+        except EnvironmentProblem:
+            if prelude.installs:
+                raise
+            return (
+                None  # only an old Python would lack something, and the step itself shows what is wrong with this one
             )
+        if not (installs := _installs(prelude, target)):
+            return None
+        wheels = self._wheels(_packages_name(prelude, image), installs, target, say)
+        # Whatever pip the image has, another one installs: its own may be too old, or patched to refuse.
+        pip = self._wheels(_pip_name(target), [_PIP], replace(target, installed=()), say)
+        return Packages(tuple(wheels), pip[0]) if wheels else None
 
-        return self._made(f"kfp-{version}", install)
+    def _wheels(
+        self, name: str, installs: Sequence[Install], target: Target, say: Callable[[str], None]
+    ) -> list[Wheel]:
+        """Resolve, or read what an earlier run resolved as long as all of it is still here."""
+        with self._alone(name):
+            wheels = self._noted(name)
+            if wheels is None:
+                wanted = ", ".join(word for install in installs for word in install.requirements)
+                say(f"resolving and downloading {wanted} for {target}")
+                wheels = resolve(installs, target, self._root / "wheels")
+                listed = [[wheel.name, wheel.version, wheel.sha256, wheel.path.name] for wheel in wheels]
+                _write(self._root / f"{name}.json", listed)
+            return wheels
+
+    def _noted(self, name: str) -> list[Wheel] | None:
+        """Return the wheels that the note `name` lists, None if it or one of them is not there."""
+        try:
+            listed = json.loads((self._root / f"{name}.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        folder = self._root / "wheels"
+        wheels = [Wheel(title, version, digest, folder / digest / file) for title, version, digest, file in listed]
+        return wheels if all(wheel.path.is_file() for wheel in wheels) else None
 
     def _target(self, image: Image) -> Target:
-        with self._lock(f"target {image.id}"):
-            if image.id not in self._targets:
-                try:
-                    answer = json.loads(self._backend.query(image, ["python3", "-c", _ASK]))
-                except ValueError as error:
-                    raise EnvironmentProblem(
-                        f"image {image.reference}: python3 in it does not say what it is"
-                    ) from error
-                self._targets[image.id] = Target.of(answer)
-            return self._targets[image.id]
+        return self._targets.get(image.digest, lambda: self._ask(image))
 
-    def _packages(self, wanted: Sequence[str], target: Target) -> Path:
-        key = sha256_text(
-            canonical_json([list(wanted), [target.python, target.machine, list(target.libc)], target.installed])
-        )
+    def _target_note(self, image: Image) -> Path:
+        return self._root / f"target-{_digest(_SCHEMA, image.digest)}.json"
 
-        def install(folder: Path) -> None:
-            rest = _missing(wanted, target)
-            options = [word for word in wanted if word.startswith("-") or word in _option_values(wanted)]
-            if rest:
-                command = ["install", "--no-deps", "--no-compile", "--only-binary=:all:", "--target", str(folder)]
-                _pip([*command, *target.pip_options(), *options, *rest], ", ".join(wanted))
-
-        return self._made(f"packages-{key[:32]}", install)
-
-    def _made(self, name: str, install: Callable[[Path], None]) -> Path:
-        """Return the folder `name`, made by `install` in a temporary one if it is not there."""
-        target = self._root / name
-        with self._lock(name):
-            if target.is_dir():
-                return target
-            temporary = self._root / f".{name}-{uuid.uuid4().hex[:8]}"
-            temporary.mkdir(parents=True)
-            try:
-                install(temporary)
-                temporary.chmod(0o755)
-                try:
-                    temporary.rename(target)
-                except OSError:
-                    if not target.is_dir():  # else another process was first
-                        raise
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-            return target
-
-    def _lock(self, name: str) -> threading.Lock:
-        with self._guard:
-            return self._locks.setdefault(name, threading.Lock())
-
-
-def _option_values(words: Sequence[str]) -> set[str]:
-    """Return the words that are the value of the option before them (`--index-url URL`)."""
-    pairs = itertools.pairwise(words)
-    return {value for option, value in pairs if option.startswith("--") and "=" not in option and "://" in value}
-
-
-def _missing(wanted: Sequence[str], target: Target) -> list[str]:
-    """Return, pinned, what the image lacks of the wanted packages and of what they need."""
-    with tempfile.TemporaryDirectory() as folder:
-        constraints, report = Path(folder, "constraints.txt"), Path(folder, "report.json")
-        constraints.write_text("".join(f"{name}=={version}\n" for name, version in target.installed), encoding="utf-8")
-        command = ["install", "--dry-run", "--ignore-installed", "--only-binary=:all:", *target.pip_options()]
-        command += ["--target", folder, "--report", str(report), *wanted]
+    def _ask(self, image: Image) -> Target:
+        """Ask the image's python3 what it is; its answer holds for as long as the image's content is the same."""
+        note = self._target_note(image)
         try:
-            _pip([*command, "--constraint", str(constraints)], ", ".join(wanted))
-        except EnvironmentProblem:
-            if not target.installed:
-                raise
-            _pip(command, ", ".join(wanted))  # what the image has does not fit: pip inside it would replace it too
-        document = json.loads(report.read_text(encoding="utf-8"))
-    found = [(item["metadata"]["name"], item["metadata"]["version"]) for item in document["install"]]
-    have = {(_plain(name), version) for name, version in target.installed}
-    return [f"{name}=={version}" for name, version in found if (_plain(name), version) not in have]
+            if note.is_file():
+                return Target.of(json.loads(note.read_text(encoding="utf-8")))
+            answer = json.loads(self._backend.query(image, ["python3", "-c", QUERY]))
+            target = Target.of(answer)
+        except ValueError as error:
+            reason = str(error).splitlines()[0]
+            raise EnvironmentProblem(f"image {image.reference}: its python3 cannot be used: {reason}") from error
+        _write(note, answer)
+        return target
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Keep other processes that use the same state folder from making the same thing."""
+        folder = self._root / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / name).open("w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+def _wants_packages(prelude: Prelude) -> bool:
+    return bool(prelude.installs or prelude.for_old_python)
 
 
-def _pip(arguments: Sequence[str], what: str) -> None:
-    command = [sys.executable, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+def _installs(prelude: Prelude, target: Target) -> list[Install]:
+    old = [Install((prelude.for_old_python,))] if prelude.for_old_python and target.old else []
+    return [*prelude.installs, *old]
+
+
+def _packages_name(prelude: Prelude, image: Image) -> str:
+    installs = [[install.requirements, install.options] for install in prelude.installs]
+    return f"packages-{_digest(_SCHEMA, image.digest, prelude.for_old_python, installs)}"
+
+
+def _pip_name(target: Target) -> str:
+    return f"pip-{_digest(_SCHEMA, target.python, target.platforms)}"
+
+
+def _digest(*values: Any) -> str:
+    return sha256_text(canonical_json(values))[:32]
+
+
+def _write(path: Path, document: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    temporary.write_text(json.dumps(document), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _fetch_runtime(version: str, folder: Path) -> None:
+    """Unpack one version of the SDK, and nothing that it depends on: what runs in a step needs none of it."""
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-compile", "--ignore-requires-python"]
+    command += ["--target", str(folder), f"kfp=={version}", "--quiet", "--disable-pip-version-check"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
         raise EnvironmentProblem(
-            f"{what} cannot be fetched for a Python component: {errors[-1] if errors else 'pip failed'}",
-            hint="check the network and `pip config list`; only packages with built wheels are taken",
+            f"the KFP runtime {version} cannot be fetched: {errors[-1] if errors else 'pip failed'}",
+            hint="check the network and `pip config list`",
         )

@@ -17,7 +17,7 @@ from intermodal.engine.backend import Backend
 from intermodal.engine.claims import is_claim_operation, operate_claim
 from intermodal.engine.database import Database, RecordProblem
 from intermodal.engine.execution import Executor
-from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
+from intermodal.engine.failure import AttemptFailed, Failure, FailureClass, refusal
 from intermodal.engine.faults import Faults
 from intermodal.engine.graph import Graph, Node, Work
 from intermodal.engine.importer import resolve_importer, run_import
@@ -62,13 +62,21 @@ class _Imported:
 
 
 @dataclass(frozen=True)
+class _Provided:
+    """Event: what leaves waited for is here, or `failure` says why not."""
+
+    name: str
+    failure: Failure | None
+
+
+@dataclass(frozen=True)
 class _Stop:
     """Event: stop the run; the second one of the user means at once. `failure` is why, if it was not the user."""
 
     failure: Failure | None = None
 
 
-_Event = Ended | _Imported | Job | _Stop
+_Event = Ended | _Imported | _Provided | Job | _Stop
 
 
 class Runner:
@@ -90,6 +98,7 @@ class Runner:
         self._ready: deque[Work] = deque()
         self._waiting: deque[Job] = deque()
         self._threads: set[threading.Thread] = set()
+        self._wanting: dict[str, list[Work]] = {}
         self._timers: dict[str, tuple[threading.Timer, Job]] = {}
         self._stopping: _Stop | None = None
         self.graph = Graph(pipeline, inputs, self._planner.names, self, options.success_word)
@@ -134,6 +143,8 @@ class Runner:
         elif isinstance(event, Job):
             self._timers.pop(event.path, None)
             self._waiting.append(event)
+        elif isinstance(event, _Provided):
+            self._on_provided(event)
         elif isinstance(event, _Imported):
             state = State.SUCCEEDED if event.outputs is not None else State.FAILED
             self._finish(event.work, state, event.outputs, event.failure)
@@ -202,13 +213,37 @@ class Runner:
             elif is_claim_operation(work):
                 outputs = operate_claim(work, self._services.state, self.run_id)
                 self._finish(work, State.SUCCEEDED, outputs)
-            else:
+            elif (name := self._planner.missing(work)) is None:
                 self._admit(self._planner.job(work))
+            else:
+                self._provide(name, work)
         except RecordProblem:
             raise  # no failure of the task, whose end may be on record already: the run cannot go on
         except IntermodalError as error:
-            kind = FailureClass.IMAGE if isinstance(error, EnvironmentProblem) else FailureClass.USER_CODE
-            self._finish(work, State.FAILED, failure=Failure(kind, error.message))
+            self._finish(work, State.FAILED, failure=refusal(error))
+
+    def _provide(self, name: str, work: Work) -> None:
+        """Pull an image or fetch packages, once for all leaves that want the same, without holding up the others."""
+        self._wanting.setdefault(name, []).append(work)
+        if len(self._wanting[name]) > 1:
+            return
+
+        def fetch() -> None:
+            failure: Failure | None = None
+            try:
+                self._planner.provide(work, lambda text: self._record.observer.line(work.path, text.encode()))
+            except BaseException as error:  # noqa: BLE001 - whatever it is must end the tasks loudly, not hang the run
+                failure = refusal(error)
+            self._events.put(_Provided(name, failure))
+
+        self._spawn(fetch, f"provide for {work.path}")
+
+    def _on_provided(self, event: _Provided) -> None:
+        for work in self._wanting.pop(event.name):
+            if event.failure is not None and self._stopping is None:
+                self._finish(work, State.FAILED, failure=event.failure)
+            else:
+                self._ready.append(work)
 
     def _admit(self, job: Job) -> None:
         """Adopt the leaf's living attempt, take its outputs from the cache, or let it wait for its turn."""

@@ -24,7 +24,7 @@ from intermodal.engine.lookup import damage_of
 from intermodal.engine.naming import safe_name
 from intermodal.engine.options import Options
 from intermodal.engine.planner import Planner
-from intermodal.engine.python import PythonFolders
+from intermodal.engine.python import PythonSteps
 from intermodal.engine.record import Observer, Record
 from intermodal.engine.resources import Ledger, machine
 from intermodal.engine.resume import Past, RunLock, StateUse, read_past, read_request, sweep, tidy_past
@@ -178,10 +178,10 @@ class Session:
         ledger = Ledger(machine(), self._options.slots)
         check_fit(pipeline, inputs, ledger)
         state, backend, options = self.state, self.backend, self._options
-        planner = Planner(pipeline, run_id, names, backend, state, self._settings, ledger, options)
+        python = PythonSteps(state.root, backend)
+        planner = Planner(pipeline, run_id, names, backend, python, state, self._settings, ledger, options)
         planner.resolve_images(pipeline)
         record = Record(run_id, self._database, observer, past.turn, past.began)
-        python = PythonFolders(state.root, backend)
         executor = Executor(backend, self._store, state, record, python, self._faults, options.grace)
         services = Services(
             backend, state, self._store, self._database, record, planner, executor, ledger, self._faults

@@ -8,6 +8,7 @@ from typing import Any
 from intermodal.errors import BadInput, Unsupported
 from intermodal.spec.document import Node, canonical_json, read_documents, sha256_text
 from intermodal.spec.platform import Platform, read_platform
+from intermodal.spec.python_step import read_prelude
 from intermodal.spec.tasks import read_dag, runtime_source
 from intermodal.spec.types import (
     ArtifactType,
@@ -119,7 +120,7 @@ def _executor(component: str, label: str, executors: Node, platform: Platform) -
         raise BadInput(f"component {component}: its executor {label!r} is not in deploymentSpec.executors")
     node = executors.mapping(label)
     if "container" in node.value:
-        return _container(node.mapping("container"), label, platform)
+        return _container(node.mapping("container"), component, label, platform)
     if "importer" in node.value:
         importer = node.mapping("importer")
         return Importer(
@@ -134,10 +135,16 @@ def _executor(component: str, label: str, executors: Node, platform: Platform) -
     )
 
 
-def _container(node: Node, label: str, platform: Platform) -> Container:
+def _container(node: Node, component: str, label: str, platform: Platform) -> Container:
+    command = node.texts("command")
+    try:
+        prelude = read_prelude(command)
+    except Unsupported as error:
+        raise Unsupported(f"component {component}: {error.message}", hint=error.hint) from error
     return Container(
         image=node.text("image"),
-        command=node.texts("command"),
+        command=command,
+        prelude=prelude,
         args=node.texts("args"),
         env=tuple((item.text("name"), str(item.value.get("value", ""))) for item in node.nodes("env")),
         resources=_resources(node.mapping("resources")),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Union
 
+from intermodal.spec.python_step import Prelude
 from intermodal.words import Word
 
 Value = Any
@@ -232,6 +233,8 @@ class Container:
     resources: Resources = Resources()
     volumes: tuple[VolumeMount, ...] = ()
     kubernetes: KubernetesSettings = KubernetesSettings()
+    prelude: Prelude | None = None
+    """What the command installs first, if it is that of a lightweight Python component."""
 
 
 @dataclass(frozen=True)

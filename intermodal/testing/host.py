@@ -11,14 +11,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from intermodal.backends.children import ended, follow, signal_group, spawn
 from intermodal.backends.exits import command_text, judge
 from intermodal.backends.logs import LogWriter
 from intermodal.backends.mounts import show_mounts
-from intermodal.engine.backend import Capabilities, Exit, Image, Launch, PullPolicy
+from intermodal.backends.process.environments import environment_for
+from intermodal.engine.backend import Capabilities, Exit, Image, Launch, Packages, PullPolicy, extended
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.errors import EnvironmentProblem
 
@@ -59,6 +60,7 @@ class HostBackend:
 
     def prepare(self, state_dir: Path) -> None:
         """Nothing to check: processes can be started here."""
+        self._state = state_dir
 
     def resolve_image(self, reference: str, pull: PullPolicy = "missing") -> Image:
         """Take any reference; what it names is not looked for."""
@@ -79,6 +81,12 @@ class HostBackend:
             raise EnvironmentProblem(f"{command[0]!r} cannot run here: {error}") from error
         return done.stdout
 
+    def install(self, image: Image, packages: Packages) -> Image:
+        """Return the image with an environment that holds the packages; its commands come first. Raises EnvironmentProblem."""
+        folder = self._state / "envs"
+        environment = environment_for((), folder, self._state / "wheels", packages)
+        return replace(image, id=str(environment), digest=extended(image, packages))
+
     def step_root(self, attempt_dir: Path) -> PurePosixPath:
         return PurePosixPath(attempt_dir.absolute())
 
@@ -91,7 +99,10 @@ class HostBackend:
             )
         scratch = launch.attempt_dir.absolute() / _SCRATCH
         scratch.mkdir(exist_ok=True)
-        places = {"HOME": str(scratch), "TMPDIR": str(scratch), "USER": "step", "PATH": _search_path()}
+        path = _search_path()
+        if (environment := Path(launch.image.id) / "bin").is_dir():
+            path = f"{environment}:{path}"
+        places = {"HOME": str(scratch), "TMPDIR": str(scratch), "USER": "step", "PATH": path}
         env = {**places, "INTERMODAL_MOUNTS": json.dumps(show_mounts(launch)), **launch.env}
         try:
             child = spawn(words, scratch, env)

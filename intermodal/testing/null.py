@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from intermodal.backends.exits import judge
-from intermodal.engine.backend import Capabilities, Exit, Image, Launch, PullPolicy
+from intermodal.engine.backend import Capabilities, Exit, Image, Launch, Packages, PullPolicy, extended
 from intermodal.errors import EnvironmentProblem
 
 Behave = Callable[[Launch], int]
@@ -46,6 +47,9 @@ class NullBackend:
     def query(self, image: Image, command: Sequence[str]) -> str:
         """There is nothing to ask. Raises EnvironmentProblem."""
         raise EnvironmentProblem(f"image {image.reference}: the null backend runs nothing, so it cannot be asked")
+
+    def install(self, image: Image, packages: Packages) -> Image:
+        return replace(image, digest=extended(image, packages))
 
     def step_root(self, attempt_dir: Path) -> PurePosixPath:
         return PurePosixPath(attempt_dir)

@@ -1,13 +1,12 @@
 """Lightweight Python components as the SDK compiles them, on real processes and without their pip."""
 
+from pathlib import Path
 from typing import List, NamedTuple  # noqa: UP035 - KFP reads this spelling
 
 import pytest
 from kfp import dsl
 
 from intermodal.engine.failure import FailureClass
-from intermodal.engine.options import Options
-from intermodal.engine.states import State
 from tests.conftest import Run
 
 
@@ -94,38 +93,36 @@ def test_a_raising_function_is_a_failure_of_its_own_code(run: Run):
     assert "RuntimeError: on purpose" in log.read_text()
 
 
-@dsl.component(packages_to_install=["toolz==1.0.0"])
-def heavy() -> str:
-    import toolz
+def test_what_the_task_puts_on_pythonpath_stays_there(run: Run, tmp_path: Path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "of_the_task.py").write_text("VALUE = 'mine'")
 
-    return f"{toolz.__version__} {toolz.pipe(1, str)}"
+    @dsl.component
+    def look() -> str:
+        import of_the_task
 
+        return of_the_task.VALUE
 
-def test_packages_to_install_come_from_a_folder_made_once(run: Run):
     @dsl.pipeline(name="p")
     def pipeline() -> str:
-        return heavy().output
+        return look().set_env_variable("PYTHONPATH", str(tmp_path / "own")).output
 
-    ran = run(pipeline, options=Options(cache=False))
-    assert ran.result.outputs.parameters["Output"] == "1.0.0 1", ran.recorder.failures
-    made = sorted(path for path in (ran.state / "python").iterdir() if path.name.startswith("packages-"))
-    assert len(made) == 1 and not list((ran.state / "python").glob(".*"))
-    before = made[0].stat().st_mtime_ns
-    assert run(pipeline, options=Options(cache=False)).result.state is State.SUCCEEDED
-    assert made[0].stat().st_mtime_ns == before
+    ran = run(pipeline)
+    assert ran.result.outputs.parameters["Output"] == "mine", ran.recorder.failures
 
 
-def test_a_package_that_does_not_exist_is_named(run: Run):
-    @dsl.component(packages_to_install=["no-such-package-of-intermodal==1.0"])
-    def impossible():
+def test_a_component_that_brings_its_own_runtime_gets_none(run: Run):
+    @dsl.component(install_kfp_package=False)
+    def bare():
         pass
 
     @dsl.pipeline(name="p")
     def pipeline():
-        impossible()
+        bare()
 
-    failure = run(pipeline).recorder.failures["impossible"]
-    assert "no-such-package-of-intermodal" in failure.message
+    [launch] = run(pipeline).backend.launches
+    assert launch.mounts == ()
+    assert launch.command[:2] == ("sh", "-ec")
 
 
 @pytest.mark.parametrize("value", ["COMPLETE", "FAILED"])

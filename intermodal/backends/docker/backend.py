@@ -14,7 +14,7 @@ import docker.errors
 import requests
 from docker import APIClient
 
-from intermodal.backends.docker import images, outcome
+from intermodal.backends.docker import images, layers, outcome
 from intermodal.backends.docker.client import CONNECTION_ERRORS, connect, explain
 from intermodal.backends.docker.container import (
     LABEL_ATTEMPT,
@@ -32,8 +32,9 @@ from intermodal.backends.docker.logs import LogFollower
 from intermodal.backends.docker.probe import check_sharing
 from intermodal.backends.exits import log_failure
 from intermodal.backends.logs import LogWriter
-from intermodal.engine.backend import Capabilities, Exit, Image, Launch, PullPolicy
+from intermodal.engine.backend import Capabilities, Exit, Image, Launch, Packages, PullPolicy, extended
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
+from intermodal.engine.once import Locks
 from intermodal.errors import EnvironmentProblem
 
 RECONNECT_SECONDS = 30.0
@@ -61,6 +62,7 @@ class DockerBackend:
         self._connected: APIClient | None = None
         self._traits: EngineTraits | None = None
         self._lock = threading.Lock()
+        self._installing = Locks()
 
     def _engine(self) -> tuple[APIClient, EngineTraits]:
         with self._lock:
@@ -116,6 +118,15 @@ class DockerBackend:
             last = (output.strip().splitlines() or [""])[-1]
             raise EnvironmentProblem(f"image {image.reference}: {command[0]!r} exited {code}: {last}")
         return output
+
+    def install(self, image: Image, packages: Packages) -> Image:
+        """Return the image with a layer that holds the packages. Raises EnvironmentProblem, AttemptFailed."""
+        client, traits = self._engine()
+        try:
+            with self._installing.held(extended(image, packages)):
+                return layers.install(client, traits, image, packages)
+        except CONNECTION_ERRORS as error:
+            raise EnvironmentProblem(f"image {image.reference}: the Docker engine stopped answering") from error
 
     def step_root(self, attempt_dir: Path) -> PurePosixPath:
         return STEP_ROOT

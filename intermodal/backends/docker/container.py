@@ -20,6 +20,8 @@ LABEL_RUN = "io.intermodal.run"
 LABEL_TASK = "io.intermodal.task"
 LABEL_ATTEMPT = "io.intermodal.attempt"
 LABEL_QUERY = "io.intermodal.query"
+LABEL_BUILD = "io.intermodal.build"
+"""On a container that installs packages for an image."""
 LABEL_STATE = "io.intermodal.state"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DEEPEST = 64

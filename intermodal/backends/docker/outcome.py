@@ -25,13 +25,18 @@ _EVENT_PAUSE = 0.1
 def start_failure(error: docker.errors.APIError, launch: Launch) -> Failure:
     """Return the failure for a container that the engine would not create or start."""
     text = explain(error)
-    if _NO_SPACE.search(text):
+    if no_space(text):
         return Failure(FailureClass.DISK_FULL, f"no space left for a container of {launch.image.reference}: {text}")
     if isinstance(error, docker.errors.NotFound):
         return Failure(FailureClass.IMAGE, f"image {launch.image.reference} is gone: {text}")
     return Failure(
         FailureClass.IMAGE, f"{command_text(launch)!r} cannot be started in {launch.image.reference}: {text}"
     )
+
+
+def no_space(text: str) -> bool:
+    """Whether the engine complains that a disk is full."""
+    return bool(_NO_SPACE.search(text))
 
 
 def engine_lost(detail: str) -> Failure:
@@ -46,7 +51,7 @@ def read_exit(client: APIClient, container: str, state: Mapping[str, Any], launc
         return Exit(code, out_of_memory(code, launch.limits.memory), seconds)
     error = str(state.get("Error") or "")
     if error and code != 0:
-        kind = FailureClass.DISK_FULL if _NO_SPACE.search(error) else FailureClass.IMAGE
+        kind = FailureClass.DISK_FULL if no_space(error) else FailureClass.IMAGE
         return Exit(code, Failure(kind, f"the container could not run: {error}", code), seconds)
     failure = classify(code, command_text(launch))
     if failure and failure.kind is FailureClass.USER_CODE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,9 +21,15 @@ from intermodal.backends.exits import command_text, disk_full, judge, out_of_mem
 from intermodal.backends.logs import LineSplitter
 from intermodal.backends.mounts import show_mounts
 from intermodal.backends.process import supervisor
-from intermodal.backends.process.components import code_digest, find_component
+from intermodal.backends.process.components import (
+    Component,
+    code_digest,
+    find_component,
+    is_plain_python,
+    plain_digest,
+)
 from intermodal.backends.process.environments import environment_for
-from intermodal.engine.backend import Capabilities, Exit, Image, Launch, PullPolicy
+from intermodal.engine.backend import Capabilities, Exit, Image, Launch, Packages, PullPolicy, extended
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.errors import EnvironmentProblem
 
@@ -63,7 +71,6 @@ class ProcessBackend:
     def __init__(self, *, project: Path | None = None, state_dir: Path | None = None) -> None:
         self._project = (project or project_root(Path.cwd())).absolute()
         self._state_dir = (state_dir or self._project / ".intermodal").absolute()
-        self._environments: dict[str, Path] = {}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._runs: dict[str, str] = {}
         """Handle -> run, of what this object started."""
@@ -76,12 +83,38 @@ class ProcessBackend:
             raise EnvironmentProblem("the process backend needs Linux (/proc)", hint="use --backend docker")
 
     def resolve_image(self, reference: str, pull: PullPolicy = "missing") -> Image:
-        """Find the code behind an image's name, install its environment, hash both. Raises EnvironmentProblem."""
-        component = find_component(self._project, reference)
+        """Find the code behind an image's name, install its environment, hash both. Raises EnvironmentProblem.
+
+        A plain Python image (`python:3.11`) is stood in for by a bare environment, which the backend's notes then say.
+        """
+        component = self._component(reference)
+        environment = self._environment(component, None)
+        if component is None:
+            self._say(
+                f"image {reference}: its steps run in a bare environment of this machine's Python {platform.python_version()}, "
+                "with nothing else of the image"
+            )
+            return Image(reference, environment, plain_digest())
+        return Image(reference, environment, code_digest(self._project, component))
+
+    def _component(self, reference: str) -> Component | None:
+        """Return the code behind an image's name, None for a plain Python image. Raises EnvironmentProblem, BadInput."""
+        return None if is_plain_python(self._project, reference) else find_component(self._project, reference)
+
+    def _environment(self, component: Component | None, packages: Packages | None) -> str:
+        locks = component.locks if component else ()
         with self._lock:
-            environment = environment_for(component.locks, self._state_dir / "envs", self._state_dir / "wheels")
-        digest = code_digest(self._project, component)
-        return Image(reference, str(environment), digest)
+            return str(environment_for(locks, self._state_dir / "envs", self._state_dir / "wheels", packages))
+
+    def _say(self, note: str) -> None:
+        with self._lock:
+            if note not in self.capabilities.notes:
+                self.capabilities = replace(self.capabilities, notes=(*self.capabilities.notes, note))
+
+    def install(self, image: Image, packages: Packages) -> Image:
+        """Return the image with an environment that holds the packages too. Raises EnvironmentProblem."""
+        environment = self._environment(self._component(image.reference), packages)
+        return replace(image, id=environment, digest=extended(image, packages))
 
     def query(self, image: Image, command: Sequence[str]) -> str:
         """Run a short command in the image's environment and return what it printed. Raises EnvironmentProblem."""

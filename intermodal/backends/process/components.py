@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from intermodal.errors import BadInput, EnvironmentProblem
 
 LABEL_COMPONENT = "io.intermodal.component"
 LABEL_LOCK = "io.intermodal.lock"
+_PYTHON = re.compile(r"python(-?\d+)?")
 _CONTINUED = re.compile(r"\\\s*\n")
 
 
@@ -25,12 +27,28 @@ class Component:
     """Everything of `components/` that the Dockerfile copies into the image."""
 
 
+def is_plain_python(project: Path, reference: str) -> bool:
+    """Whether an image is a Python and nothing else, as `python:3.11` or `ubi9/python-311`, and not one of the project's own."""
+    name = _step(reference)
+    ours = reference.startswith("intermodal/") or (project / "images" / name / "Dockerfile").is_file()
+    return bool(_PYTHON.fullmatch(name)) and not ours
+
+
+def plain_digest() -> str:
+    """Return the content identity of a bare environment: that of the Python that runs this."""
+    return f"sha256:{hashlib.sha256(f'process 1 {sys.implementation.cache_tag} {sys.version}'.encode()).hexdigest()}"
+
+
+def _step(reference: str) -> str:
+    return reference.partition("@")[0].rpartition("/")[2].partition(":")[0]
+
+
 def find_component(project: Path, reference: str) -> Component:
     """Return the component of image `reference` (`intermodal/<step>:<tag>`) by `images/<step>/Dockerfile`.
 
     Raises EnvironmentProblem naming the image if there is no such file, BadInput if its labels are wrong.
     """
-    step = reference.partition("@")[0].rpartition("/")[2].partition(":")[0]
+    step = _step(reference)
     dockerfile = project / "images" / step / "Dockerfile"
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", step) or not dockerfile.is_file():
         hint = "steps of images that this project does not build need containers: --backend docker"

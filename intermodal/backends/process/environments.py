@@ -14,29 +14,33 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from intermodal.build.wheels import fetch, read_lock
+from intermodal.engine.backend import Packages
 from intermodal.errors import EnvironmentProblem
 
 _READY = "intermodal-ready"
 _EXACT = ("--require-hashes", "--no-deps")
 
 
-def environment_for(locks: Sequence[Path], folder: Path, wheels: Path) -> Path:
+def environment_for(locks: Sequence[Path], folder: Path, wheels: Path, packages: Packages | None = None) -> Path:
     """Return the environment of `locks` below `folder`, installing it if it is not there whole.
 
-    `wheels` is a folder of downloaded wheels, which may be shared with image builds.
+    `wheels` is a folder of downloaded wheels, which may be shared with image builds. `packages` are installed over what the locks say.
+    With neither it is the bare Python that runs this.
 
     Raises EnvironmentProblem with the installer's last words.
     """
     total = hashlib.sha256(f"{sys.implementation.cache_tag} {sys.platform}\n".encode())
     for lock in locks:
         total.update(lock.read_bytes() + b"\0")
+    if packages is not None:
+        total.update("".join(sorted(wheel.sha256 for wheel in packages.wheels)).encode())
     environment = folder / total.hexdigest()[:24]
     if (environment / _READY).is_file():
         return environment
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(environment.with_suffix(".lock")):
         if not (environment / _READY).is_file():  # else another run made it meanwhile
-            _make(environment, locks, wheels)
+            _make(environment, locks, wheels, packages)
     return environment
 
 
@@ -47,10 +51,12 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _make(environment: Path, locks: Sequence[Path], wheels: Path) -> None:
+def _make(environment: Path, locks: Sequence[Path], wheels: Path, packages: Packages | None) -> None:
     shutil.rmtree(environment, ignore_errors=True)
-    names = " + ".join(f"{lock.parent.name}/{lock.name}" for lock in locks)
-    print(f"installing the environment of {names} into {environment}", file=sys.stderr)
+    added = packages.wheels if packages else ()
+    names = " + ".join([*(f"{lock.parent.name}/{lock.name}" for lock in locks), *(wheel.name for wheel in added)])
+    if names:
+        print(f"installing the environment of {names} into {environment}", file=sys.stderr)
     python = str(environment / "bin" / "python")
     _run([_uv(), "venv", "--quiet", "--python", sys.executable, str(environment)], names)
     for lock in locks:
@@ -63,6 +69,10 @@ def _make(environment: Path, locks: Sequence[Path], wheels: Path) -> None:
         elif pins:
             pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--only-binary", ":all:"]
             _run([*pip, *_EXACT, "-r", str(lock)], names)
+    if added:
+        offline = ["--offline", "--no-index", "--no-deps", "--reinstall"]
+        files = [str(wheel.path) for wheel in added]
+        _run([_uv(), "pip", "install", "--quiet", "--python", python, *offline, *files], names)
     (environment / _READY).touch()
 
 

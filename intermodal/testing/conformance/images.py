@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from intermodal.engine.backend import Image
+from intermodal.engine.backend import Image, Packages, extended
 from intermodal.errors import EnvironmentProblem
 from intermodal.testing.attempts import Attempts
 from intermodal.testing.conformance.base import Cases
+from intermodal.testing.wheels import make_wheel, pack
 
 
 class ImageCases(Cases):
@@ -31,6 +34,23 @@ class ImageCases(Cases):
     def test_an_image_answers(self, attempts: Attempts) -> None:
         answer = attempts.backend.query(attempts.image, [self.python, "-c", "print('a b', end='')"])
         assert answer == "a b"
+
+    def test_packages_are_installed_or_refused(self, attempts: Attempts, tmp_path: Path) -> None:
+        wheel = make_wheel(tmp_path, "conformance-added", "1.0", {"conformance_added.py": "V = 7"})
+        packages = Packages((wheel,), pack(tmp_path, "pip"))
+        try:
+            image = attempts.backend.install(attempts.image, packages)
+        except EnvironmentProblem as problem:
+            assert attempts.image.reference in problem.message
+            pytest.skip("says that it installs no packages")
+        assert (image.reference, image.digest) == (attempts.image.reference, extended(attempts.image, packages))
+        assert attempts.backend.install(attempts.image, packages) == image
+        program = "import conformance_added as a; from importlib.metadata import version; print(a.V, version('conformance-added'))"
+        launch = attempts.launch(self.python, "-c", program, image=image)
+        assert attempts.run(launch).failure is None, launch.log.read_text()
+        assert launch.log.read_text() == "7 1.0\n"
+        without = attempts.launch(self.python, "-c", "import conformance_added", image=attempts.image)
+        assert attempts.run(without).failure is not None
 
     @pytest.mark.parametrize("words", [["no-such-program"], ["sh", "-c", "exit 3"]])
     def test_an_image_that_cannot_answer_is_named(self, attempts: Attempts, words: list[str]) -> None:

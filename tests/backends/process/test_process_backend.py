@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import time
 from pathlib import Path, PurePosixPath
 
@@ -12,9 +13,10 @@ import pytest
 from intermodal.backends.process import ProcessBackend
 from intermodal.backends.process.backend import project_root
 from intermodal.backends.process.components import read_labels
-from intermodal.engine.backend import Mount
+from intermodal.engine.backend import Mount, Packages, extended
 from intermodal.engine.failure import FailureClass
 from intermodal.errors import BadInput, EnvironmentProblem
+from intermodal.testing.wheels import make_wheel
 
 
 def test_a_step_runs_by_its_image_name(process):
@@ -113,7 +115,7 @@ def test_a_lock_that_cannot_be_installed_is_one_line(process, project):
 
 
 def test_unknown_images_and_wrong_labels(process, project):
-    for reference in ("intermodal/none:dev", "python:3.11", "intermodal/.."):
+    for reference in ("intermodal/none:dev", "intermodal/python:dev", "tensorflow/tensorflow:2", "intermodal/.."):
         with pytest.raises(EnvironmentProblem, match=reference):
             process.backend.resolve_image(reference)
     (project / "images/echo/Dockerfile").write_text("FROM scratch\n")
@@ -124,6 +126,35 @@ def test_unknown_images_and_wrong_labels(process, project):
     )
     with pytest.raises(BadInput, match=r"components/gone\.txt"):
         process.backend.resolve_image("intermodal/echo:dev")
+
+
+def test_a_plain_python_image_is_a_bare_environment_and_the_notes_say_so(process):
+    image = process.backend.resolve_image("registry.example/ubi9/python-311:latest")
+    other = process.backend.resolve_image("python:3.11")
+    assert (image.id, image.digest) == (other.id, other.digest) != (process.image.id, process.image.digest)
+    launch = process.launch("python3", "-c", "import sys; print(sys.prefix)", image=other)
+    assert process.run(launch).failure is None
+    assert launch.log.read_text().strip() == other.id
+    notes = [note for note in process.backend.capabilities.notes if "python:3.11" in note]
+    assert notes == [
+        f"image python:3.11: its steps run in a bare environment of this machine's Python {platform.python_version()}, "
+        "with nothing else of the image"
+    ]
+    assert not any("python:3.11" in note for note in ProcessBackend.capabilities.notes)
+
+
+def test_packages_are_installed_over_the_environment(process, tmp_path):
+    wheel = make_wheel(
+        tmp_path / "wheels", "intermodal-added", "1.0", {"added.py": "V = 1"}, scripts={"added": "added:f"}
+    )
+    packages = Packages((wheel,), wheel)
+    made = process.backend.install(process.image, packages)
+    assert made.digest == extended(process.image, packages)
+    assert made == process.backend.install(process.image, packages)
+    launch = process.launch("sh", "-c", "python -c 'import added' && command -v added", image=made)
+    assert process.run(launch).failure is None, launch.log.read_text()
+    assert launch.log.read_text().strip() == f"{made.id}/bin/added"
+    assert process.run(process.code("import added")).failure is not None
 
 
 def test_labels_in_all_their_forms():
