@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from intermodal.backends.registry import Place, default_backend, make_backend
 from intermodal.engine.backend import Backend
+from intermodal.engine.database import Database
 from intermodal.settings import Settings
 
 
@@ -24,3 +26,14 @@ def chosen_backend(name: str, project: Path | None, state: Path, settings: Setti
     """Return the backend for a project's pipeline; it is not asked anything yet. Raises BadInput, EnvironmentProblem."""
     place = Place(project or Path.cwd(), state.absolute(), settings.backends.get(name, {}))
     return make_backend(name, place)
+
+
+def backend_of(database: Database, state: Path, run: str) -> Backend:
+    """Return the backend that ran a run of the record, with the settings of then; it is not asked anything yet.
+
+    Raises BadInput, EnvironmentProblem.
+    """
+    row = database.query("SELECT backend, request FROM runs WHERE id=?", (run,))[0]
+    kept = json.loads(row["request"] or "{}")
+    project = Path(kept["project"]) if kept.get("project") else None
+    return chosen_backend(row["backend"], project, state, Settings.model_validate(kept.get("settings", {})))

@@ -6,6 +6,7 @@ Exit codes as `run`. The run's own options and settings hold.
 from __future__ import annotations
 
 import argparse
+import json
 import sqlite3
 import sys
 
@@ -15,7 +16,7 @@ from intermodal.cli.progress import progress
 from intermodal.cli.records import find_run, open_database
 from intermodal.engine.database import Database
 from intermodal.engine.layout import StateFolder
-from intermodal.engine.resume import read_request
+from intermodal.engine.resume import REPLAY_OF, read_request
 from intermodal.engine.session import Session
 from intermodal.engine.states import State
 from intermodal.errors import BadInput
@@ -58,6 +59,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _newest_unfinished(database: Database) -> sqlite3.Row:
     for row in database.query("SELECT * FROM runs ORDER BY started DESC"):
-        if not State(row["state"]).green:
+        if not State(row["state"]).green and REPLAY_OF not in json.loads(row["request"] or "{}"):
             return row
     raise BadInput("every run here is green", hint="`intermodal runs` lists them")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from intermodal.cli.records import find_run
 from intermodal.engine.database import Database
 from intermodal.engine.layout import StateFolder
+from intermodal.engine.states import State
 from intermodal.errors import BadInput
 
 WORDS_HELP = "a task's path or the end of it, after a run or a unique part of its name (default: the newest run)"
@@ -65,6 +66,32 @@ def find_target(database: Database, state: StateFolder, words: Sequence[str]) ->
     if words[0] in task_names(state, newest["id"]):  # a task of a live run that has not begun
         return here
     raise no_such_task(here, database, state)
+
+
+def one_task(target: Target, database: Database, state: StateFolder) -> str:
+    """Return the path of the one container task that is meant; where several are, or none is named, the one that failed.
+
+    Raises BadInput.
+    """
+    # Only what runs as a process has a fingerprint: no loop, no nested pipeline, no importer.
+    rows = database.query(
+        "SELECT path, state FROM tasks WHERE run=? AND fingerprint IS NOT NULL ORDER BY started, path", (target.run_id,)
+    )
+    chosen = target.choose(row["path"] for row in rows)
+    if target.name is not None and not target.choose(known_paths(database, target.run_id)):
+        raise no_such_task(target, database, state)
+    failed = [row["path"] for row in rows if row["path"] in chosen and row["state"] == State.FAILED]
+    for paths in (chosen, failed):
+        if len(paths) == 1:
+            return paths[0]
+    if target.name is not None and not chosen:
+        raise BadInput(f"task {target.name!r} of run {target.run_id} started no container")
+    hint = f"name one of {_listed(failed or chosen)}" if chosen else None
+    if target.name is None:
+        raise BadInput(
+            f"run {target.run_id}: {len(failed)} of {len(chosen)} tasks failed, and none is named", hint=hint
+        )
+    raise BadInput(f"{target.name!r} names {len(chosen)} tasks of run {target.run_id}", hint=hint)
 
 
 def known_paths(database: Database, run: str) -> list[str]:

@@ -9,13 +9,13 @@ from typing import Any
 
 from intermodal.engine.artifacts import Artifact, Inputs, Outputs
 from intermodal.engine.backend import Backend, Image, Launch, Limits, Mount, Network, Packages, Relaxation
-from intermodal.engine.environment import expand_variables
+from intermodal.engine.environment import expand_variables, hidden_variables
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.engine.harvest import Outbox
 from intermodal.engine.layout import StateFolder
 from intermodal.engine.naming import safe_name
 from intermodal.engine.placeholders import View, resolve, resolve_arguments
-from intermodal.engine.platform import Extras, Provided
+from intermodal.engine.platform import EXTRAS, Extras, Provided
 from intermodal.engine.store import BadContent, Store
 from intermodal.engine.values import invalid, shorten
 from intermodal.spec.types import Component, Container
@@ -63,6 +63,8 @@ class Attempt:
         self._store = store
         self._root = backend.step_root(self.folder)
         self._outbox = Outbox(plan.component, self.folder, self._root)
+        self._declared: list[tuple[str, str]] = []
+        """The component's own variables, before `$(VAR)` in them is expanded."""
 
     # Before
 
@@ -83,7 +85,7 @@ class Attempt:
             target = self._root / "python" / runtime.name
             mounts.append(Mount(runtime, target))
             command = ("sh", "-c", _ADD_TO_PATH, str(target), *command)
-        declared = [(name, resolve(value, context)) for name, value in plan.container.env]
+        self._declared = [(name, resolve(value, context)) for name, value in plan.container.env]
         self._check_volumes()
         launch = Launch(
             run_id=plan.run,
@@ -92,7 +94,7 @@ class Attempt:
             image=image,
             command=resolve_arguments(command, context),
             args=resolve_arguments(plan.container.args, context),
-            env=expand_variables({**plan.env, **provided.env}, declared),
+            env=expand_variables({**plan.env, **provided.env}, self._declared),
             mounts=(*mounts, *plan.volumes, *provided.mounts),
             attempt_dir=self.folder,
             log=self.log,
@@ -113,17 +115,29 @@ class Attempt:
 
     def describe(self, launch: Launch) -> dict[str, Any]:
         """Return the launch for the record: all that is needed to look at it or to do it again, and no secret's value."""
-        hidden = {name for name, _ in self.plan.extras.secret_env}
+        extras = self.plan.extras
+        hidden = hidden_variables([name for name, _ in extras.secret_env], self._declared)
+        kept = [item for item in launch.mounts if not item.source.is_relative_to(self.folder / EXTRAS)]
+        image = launch.image
         return {
-            "image": {"reference": launch.image.reference, "id": launch.image.id, "digest": launch.image.digest},
+            # `base`: its digest before the packages that a Python component asks for were added.
+            "image": {
+                "reference": image.reference,
+                "id": image.id,
+                "digest": image.digest,
+                "base": self.plan.image.digest,
+            },
             "command": list(launch.command),
             "args": list(launch.args),
             "env": {name: None if name in hidden else value for name, value in launch.env.items()},
-            "mounts": [[str(item.source), str(item.target), item.read_only] for item in launch.mounts],
+            "declared": [list(pair) for pair in self._declared],
+            "mounts": [[str(item.source), str(item.target), item.read_only] for item in kept],
+            "extras": extras.as_json(),
             "limits": vars(launch.limits),
             "network": launch.network,
             "relax": sorted(launch.relax),
             "labels": dict(launch.labels),
+            "deadline": self.plan.deadline,
         }
 
     def _inputs(self) -> tuple[list[Mount], dict[str, list[View]]]:

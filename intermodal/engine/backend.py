@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from intermodal.engine.failure import Failure
 from intermodal.spec.document import canonical_json, sha256_text
@@ -212,3 +212,32 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Release clients and threads."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What an attempt has used so far."""
+
+    cpu_seconds: float
+    memory: int
+    """Bytes it holds now, without what the kernel could take back (the page cache)."""
+
+
+@runtime_checkable
+class Meter(Protocol):
+    """What a backend may offer beside the contract: what an attempt uses."""
+
+    def usage(self, handle: str) -> Usage | None:
+        """Return what a running attempt uses, None if that is not known (it has ended). Never raises; takes milliseconds."""
+
+
+@runtime_checkable
+class Shells(Protocol):
+    """What a backend may offer beside the contract: a person's shell in the place of an attempt."""
+
+    def shell(self, launch: Launch, command: str | None) -> int:
+        """Run an interactive shell on this process's terminal, or `sh -c command`, where the attempt would run; return its exit code.
+
+        The step's own command is in the shell's history. What it starts is gone when this returns, however it returns. Raises
+        EnvironmentProblem if the image is gone or has no `sh`.
+        """

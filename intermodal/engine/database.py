@@ -210,7 +210,7 @@ class Database:
         configuration: tuple[str, str],
         request: str,
     ) -> None:
-        """`request` is everything that `resume` needs beside the pipeline, as JSON."""
+        """`request` is everything that `resume` needs beside the pipeline, as JSON; of a replay, what it replays."""
         self._write(
             "INSERT INTO runs (id, pipeline, pipeline_digest, backend, arguments, configuration, configuration_digest, request,"
             " state, started) VALUES (?,?,?,?,?,?,?,?,'RUNNING',?)",

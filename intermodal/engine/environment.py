@@ -16,6 +16,17 @@ def expand_variables(given: Mapping[str, str], declared: Iterable[tuple[str, str
     return known
 
 
+def hidden_variables(secret: Iterable[str], declared: Iterable[tuple[str, str]]) -> set[str]:
+    """Return the names of the variables that hold a secret's value: the `secret` ones, and declared ones that refer to one."""
+    hidden = set(secret)
+    for name, value in declared:
+        if any(match["name"] in hidden for match in _REFERENCE.finditer(value)):
+            hidden.add(name)
+        else:
+            hidden.discard(name)  # a declared variable goes before a secret's of the same name
+    return hidden
+
+
 def _replacement(match: re.Match[str], known: Mapping[str, str]) -> str:
     if match.group() == "$$":
         return "$"

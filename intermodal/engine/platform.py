@@ -23,6 +23,8 @@ from intermodal.engine.resolve import MISSING, Scope
 from intermodal.errors import BadInput
 from intermodal.spec.types import ConfigRef, KubernetesSettings
 
+EXTRAS = "extras"
+"""The folder of an attempt in which its extras are while it runs."""
 _FIELD = re.compile(r"metadata\.(?P<kind>labels|annotations)\[['\"](?P<key>[^'\"]+)['\"]\]")
 
 
@@ -66,6 +68,23 @@ class Extras:
     """(variable, field path, value): the value of a label or annotation, empty for a field that names the run."""
     secrets: tuple[tuple[Any, ...], ...] = ()
     """(kind, mount path or variable, name, key, version)."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what is needed to provide them again: where values lie, never a value of a secret."""
+        return {
+            "folders": [[str(source), str(target)] for source, target in self.folders],
+            "secret_env": [[variable, str(path)] for variable, path in self.secret_env],
+            "scratch": [str(path) for path in self.scratch],
+        }
+
+    @staticmethod
+    def from_json(document: Mapping[str, Any]) -> Extras:
+        """Return extras that give the same; what only counts in the fingerprint, and plain variables, are not in them."""
+        return Extras(
+            folders=tuple((Path(source), PurePosixPath(target)) for source, target in document["folders"]),
+            secret_env=tuple((variable, Path(path)) for variable, path in document["secret_env"]),
+            scratch=tuple(map(PurePosixPath, document["scratch"])),
+        )
 
 
 def resolve_extras(
@@ -132,7 +151,7 @@ class Provided:
         """
         self._adopted = adopted
         self._extras = extras
-        self._folder = attempt / "extras"
+        self._folder = attempt / EXTRAS
         self._any_uid = any_uid
         self._uid = None if own_uid or any_uid or os.geteuid() != 0 else STEP_UID
         self.mounts: tuple[Mount, ...] = ()

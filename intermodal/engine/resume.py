@@ -27,6 +27,8 @@ from intermodal.spec.types import Pipeline
 _TRIES = 4
 _UNRECORDED_SECONDS = 60.0
 """How old the folder of a run must be for the run to be in the record, or never to come into it."""
+REPLAY_OF = "replay_of"
+"""Key in the request of a replay: which task of which run it does again."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,9 @@ def read_request(database: Database, state: StateFolder, run: str) -> KeptReques
     """Read what a run was asked to do. Raises BadInput if an older version made it, which kept too little."""
     row = database.query("SELECT request, pipeline_digest FROM runs WHERE id=?", (run,))[0]
     path = state.run(run) / "pipeline.yaml"
+    replayed = json.loads(row["request"] or "{}").get(REPLAY_OF)
+    if replayed:
+        raise BadInput(f"run {run} is a replay", hint=f"intermodal replay {replayed}")
     if row["request"] is None or not path.is_file():
         raise BadInput(f"run {run}: its record does not hold what to run")
     pipeline = load_pipeline(path)

@@ -100,7 +100,7 @@ class Session:
         self._options.check(pipeline)
         inputs = read_arguments(pipeline, request.arguments, self._ingest, parse=request.parse)
         self.backend.prepare(self.state.root)
-        run_id = _run_id(pipeline.name)
+        run_id = new_run_id(pipeline.name)
         names = self._names(run_id, pipeline)
         runner = self._assemble(pipeline, inputs, run_id, names, observer, Past())
         self._lock = RunLock(self.state.run(run_id), run_id)
@@ -228,9 +228,9 @@ def _recorded(inputs: Inputs) -> dict[str, Any]:
     return {**inputs.parameters, **artifacts}
 
 
-def _run_id(pipeline: str) -> str:
+def new_run_id(name: str) -> str:
     """Return a readable, unique id: name, UTC time, four random hex digits."""
-    return f"{safe_name(pipeline)}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    return f"{safe_name(name)}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
 def link_name(name: str, items: Sequence[Artifact], index: int) -> str:

@@ -16,6 +16,7 @@ from intermodal.errors import BadInput
 from tests.cli.test_commands import ROOT, refused
 from tests.conftest import Ran, Run
 from tests.engine.steps import join, say, shell
+from tests.support.command import Command
 from tests.support.terminal import Terminal
 
 HOSTILE = b"plain\n\xff\xfe broken \x1b[2J\x1b]0;title\x07 caf\xc3\xa9\x00\r\nlast"
@@ -27,7 +28,7 @@ def command(state: Path, *arguments: str) -> list[str]:
 
 
 def logs(state: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(command(state, *arguments), cwd=ROOT, capture_output=True, timeout=60)
+    return Command(state.parent, state)("logs", *arguments)
 
 
 def printed(state: Path, *arguments: str) -> str:

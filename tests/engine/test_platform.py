@@ -40,10 +40,12 @@ def test_secrets_and_config_maps_as_variables(run: Run, options: Options):
         task = shell(script='test "$(printf %s "$PASSWORD" | wc -c)" = 12 && printf %s "$MODE" > "$1"')
         kubernetes.use_secret_as_env(task, secret, {"password": "PASSWORD"})
         kubernetes.use_config_map_as_env(task, "conf", {"mode": "MODE"})
+        task.set_env_variable("ADDRESS", "http://$(PASSWORD)@host").set_env_variable("AGAIN", "$(ADDRESS)")
         return task.outputs["out"]
 
     ran = run(pipeline, options=options)
     assert output(ran) == "fast"
+    assert ran.backend.launches[0].env["AGAIN"] == f"http://{SECRET}@host"
     state = [path for path in ran.state.rglob("*") if path.is_file()]
     assert state and not [path for path in state if SECRET.encode() in path.read_bytes()]
 

@@ -30,9 +30,10 @@ from intermodal.backends.docker.container import (
 )
 from intermodal.backends.docker.logs import LogFollower
 from intermodal.backends.docker.probe import check_sharing
+from intermodal.backends.docker.shell import open_shell
 from intermodal.backends.exits import log_failure
 from intermodal.backends.logs import LogWriter
-from intermodal.engine.backend import Capabilities, Exit, Image, Launch, Packages, PullPolicy, extended
+from intermodal.engine.backend import Capabilities, Exit, Image, Launch, Packages, PullPolicy, Usage, extended
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.engine.once import Locks
 from intermodal.errors import EnvironmentProblem
@@ -138,10 +139,7 @@ class DockerBackend:
         client, traits = self._engine()
         container = ""
         try:
-            if "image-user" in launch.relax:
-                open_up(launch.attempt_dir)
-            else:
-                hand_over(self._ours(launch), traits.user)
+            self._let_write(launch, traits)
             made = client.create_container_from_config(container_config(client, launch, traits, self._state))
             container = str(made["Id"])
             client.start(container)
@@ -152,6 +150,13 @@ class DockerBackend:
         except CONNECTION_ERRORS as error:
             raise AttemptFailed(outcome.engine_lost("stopped answering while the step was being started")) from error
         return container
+
+    def _let_write(self, launch: Launch, traits: EngineTraits) -> None:
+        """Give the step's user what it must be able to write."""
+        if "image-user" in launch.relax:
+            open_up(launch.attempt_dir)
+        else:
+            hand_over(self._ours(launch), traits.user)
 
     @property
     def _state(self) -> str:
@@ -249,6 +254,20 @@ class DockerBackend:
         for container in found:
             self.remove(container["Id"])
         return len(found)
+
+    def usage(self, handle: str) -> Usage | None:
+        """Return what the container uses, None if it has ended. Implements `Meter`."""
+        try:
+            answer = self._client.stats(handle, stream=False, one_shot=True)
+        except (docker.errors.APIError, requests.exceptions.RequestException, EnvironmentProblem):
+            return None
+        return outcome.read_usage(answer)
+
+    def shell(self, launch: Launch, command: str | None) -> int:
+        """Run a shell or a command in a new container like the attempt's. Implements `Shells`."""
+        client, traits = self._engine()
+        self._let_write(launch, traits)
+        return open_shell(client, launch, traits, self._state, command)
 
     def close(self) -> None:
         with self._lock:

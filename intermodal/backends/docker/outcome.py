@@ -14,7 +14,7 @@ from docker import APIClient
 
 from intermodal.backends.docker.client import explain
 from intermodal.backends.exits import classify, command_text, disk_full, out_of_memory
-from intermodal.engine.backend import Exit, Launch
+from intermodal.engine.backend import Exit, Launch, Usage
 from intermodal.engine.failure import Failure, FailureClass
 
 _NO_SPACE = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
@@ -98,3 +98,16 @@ def _seconds(state: Mapping[str, Any]) -> float:
     if not _started(state) or str(state.get("FinishedAt", "0001")).startswith("0001"):
         return 0.0
     return max(0.0, (_moment(state["FinishedAt"]) - _moment(state["StartedAt"])).total_seconds())
+
+
+def read_usage(stats: Mapping[str, Any]) -> Usage | None:
+    """Return what the engine's statistics say, None if they are those of a container that has ended.
+
+    As `docker stats` counts: without the part of the page cache that the kernel could take back.
+    """
+    memory, cpu = stats.get("memory_stats") or {}, (stats.get("cpu_stats") or {}).get("cpu_usage") or {}
+    if "usage" not in memory:
+        return None
+    details = memory.get("stats") or {}
+    reclaimable = details.get("inactive_file", details.get("total_inactive_file", 0))
+    return Usage(cpu.get("total_usage", 0) / 1e9, max(0, memory["usage"] - reclaimable))

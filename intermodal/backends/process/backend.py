@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,7 +29,9 @@ from intermodal.backends.process.components import (
     plain_digest,
 )
 from intermodal.backends.process.environments import environment_for
-from intermodal.engine.backend import Capabilities, Exit, Image, Launch, Packages, PullPolicy, extended
+from intermodal.backends.process.usage import usage_below
+from intermodal.backends.shells import start_command, write_files
+from intermodal.engine.backend import Capabilities, Exit, Image, Launch, Packages, PullPolicy, Usage, extended
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.errors import EnvironmentProblem
 
@@ -251,8 +253,36 @@ class ProcessBackend:
             self.remove(handle)
         return len(running)
 
+    def usage(self, handle: str) -> Usage | None:
+        """Return what the step and all it started use, None if it has ended. Implements `Meter`."""
+        return usage_below(int(handle.partition(":")[0]))
+
+    def shell(self, launch: Launch, command: str | None) -> int:
+        """Run a shell or a command with the step's variables in its folder; nothing is isolated. Implements `Shells`."""
+        work = launch.attempt_dir.absolute() / _WORK
+        (work / "tmp").mkdir(parents=True)
+        specification = self._specification(launch, work)
+        words = ["sh", "-c", command or ""]
+        if command is None:
+            seen = PurePosixPath(work / "shell")
+            write_files(work / "shell", seen, specification["argv"])
+            words = start_command(seen)
+        with _interrupts_left_to_the_shell():
+            done = subprocess.run(words, cwd=specification["cwd"], env=specification["env"], check=False)
+        return done.returncode if done.returncode >= 0 else 128 - done.returncode
+
     def close(self) -> None:
         """Nothing is held: steps outlive this object, as containers do."""
+
+
+@contextlib.contextmanager
+def _interrupts_left_to_the_shell() -> Iterator[None]:
+    """Ctrl-C in a shell is for what runs in it; the terminal sends it to this process too."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _search_path(binaries: Path) -> str:
