@@ -78,12 +78,13 @@ class Running:
     def wait(self, timeout: float | None = None) -> Run:
         """Return the run when it is over.
 
-        A KeyboardInterrupt (Ctrl-C, a notebook's stop button) stops the run, and is raised again when that is done. Raises
-        RunFailed if a task failed (and `raise_on_error` was not False), TimeoutError if the run goes on after `timeout` seconds.
+        A KeyboardInterrupt (Ctrl-C, a notebook's stop button), or whatever else is raised in the waiting thread, stops the run,
+        and is raised again when that is done. Raises RunFailed if a task failed (and `raise_on_error` was not False),
+        TimeoutError if the run goes on after `timeout` seconds.
         """
         try:
             over = self._over.wait(timeout)
-        except KeyboardInterrupt:
+        except BaseException:
             self._stop_and_wait()
             raise
         if not over:

@@ -51,6 +51,8 @@ class IntermodalError(Exception):
         self.message = one_line(message)
         self.hint = one_line(hint) if hint is not None else None
         super().__init__(self.message)
+        if self.hint:
+            self.__notes__ = [f"hint: {self.hint}"]  # what a traceback shows from Python 3.11 on
 
 
 class BadInput(IntermodalError):

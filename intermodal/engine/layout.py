@@ -50,6 +50,13 @@ class StateFolder:
                 target.write_text(content, encoding="utf-8")
         return StateFolder(root)
 
+    def share(self, folder: Path) -> None:
+        """Keep in `folder` what is made once and named by its content, so that other state folders need not make it again."""
+        for name in ("envs", "images", "python", "wheels"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            if not os.path.lexists(self.root / name):
+                (self.root / name).symlink_to(folder.resolve() / name)
+
     @property
     def database(self) -> Path:
         return self.root / "intermodal.db"
