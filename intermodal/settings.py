@@ -30,6 +30,9 @@ class Settings(BaseModel):
     backends: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Name of a backend that a package gives -> its own options, which only that package understands."""
 
+    azureml: dict[str, Any] = Field(default_factory=dict)
+    """What `backends/azureml/settings.py` reads and checks."""
+
     def network_of(self, component: str) -> Network:
         return self.network.get(component, self.network.get(EVERY, "none"))
 

@@ -1,0 +1,1 @@
+"""The AzureML backend: KFP pipelines compiled to pipeline jobs, submitted and followed; and an emulator to prove them on."""

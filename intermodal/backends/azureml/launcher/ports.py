@@ -1,0 +1,91 @@
+"""The folders that AzureML gives a node: where artifacts come from, and where this node's go.
+
+An output port is never left empty (AzureML fails whoever reads an empty one): each gets a file `kfp.marker`. The content of
+output `model` is `model` in its port, a file or a folder; of a list, `model/0`, `model/1`, ...
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from intermodal.engine.artifacts import Artifact
+from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
+from intermodal.engine.placeholders import View
+
+MARKER = "kfp.marker"
+
+
+def content_name(leaf: str, output: str, relative: str) -> str:
+    """Return what stands for content in a meta, in the place where a local run has its digest."""
+    return f"port|{leaf}|{output}|{relative}"
+
+
+def outside_name(leaf: str, output: str) -> str:
+    """Return what stands for data from outside: of an importer, or (`leaf` empty) an argument of the pipeline."""
+    return f"outside|{leaf}|{output}"
+
+
+class Inputs:
+    """Input artifacts of this node as paths."""
+
+    def __init__(self, ports: Mapping[tuple[str, str], str]) -> None:
+        """`ports` maps (leaf, output) to what is mounted for it."""
+        self._ports = ports
+
+    def view(self, artifact: Artifact) -> View:
+        """Return the artifact as the step sees it: its URI is the local path."""
+        path = self._path(artifact)
+        kind = artifact.type
+        return View(artifact.name, path, path, kind.schema_title, kind.schema_version, artifact.metadata)
+
+    def _path(self, artifact: Artifact) -> str:
+        kind, _, rest = artifact.digest.partition("|")
+        if kind == "port":
+            leaf, output, relative = rest.split("|", 2)
+            return str(Path(self._ports[leaf, output], relative))
+        if kind == "outside":
+            leaf, output = rest.split("|", 1)
+            return self._ports[leaf, output]
+        return artifact.uri  # somewhere else altogether, or metadata alone
+
+
+class Outputs:
+    """Output ports of this node."""
+
+    def __init__(self, leaf: str, ports: Mapping[str, str], lists: frozenset[str]) -> None:
+        """`ports` maps the name of an output artifact to its folder; `lists` are outputs that are lists."""
+        self._leaf = leaf
+        self._ports = ports
+        self._lists = lists
+        self._count: dict[str, int] = {}
+
+    def mark(self) -> None:
+        """Put the marker into each port."""
+        for folder in self._ports.values():
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            Path(folder, MARKER).touch()
+
+    def publish(self, name: str, path: Path) -> str:
+        """Move what the step wrote into its port; return what stands for it in the meta. Raises AttemptFailed."""
+        _refuse_special(name, path)
+        relative = name
+        if name in self._lists:
+            relative = f"{name}/{self._count.get(name, 0)}"
+            self._count[name] = self._count.get(name, 0) + 1
+        target = Path(self._ports[name], relative)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(str(path), str(target))
+        return content_name(self._leaf, name, relative)
+
+
+def _refuse_special(name: str, path: Path) -> None:
+    """An artifact is made of regular files and folders, here as in a local run."""
+    entries = [path] + [Path(base, item) for base, folders, files in os.walk(path) for item in folders + files]
+    for entry in entries:
+        if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+            shown = entry.relative_to(path).as_posix() if entry != path else entry.name
+            message = f"output artifact {name!r} holds a link or a special file ({shown})"
+            raise AttemptFailed(Failure(FailureClass.OUTPUT_INVALID, message))
