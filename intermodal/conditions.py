@@ -40,10 +40,11 @@ _COMPARE: Mapping[str, Callable[[Any, Any], bool]] = {
 }
 _CONVERSIONS: Mapping[str, str] = {"int": "number", "double": "number", "string": "text", "bool": "boolean"}
 """Function and the kind of its result."""
-_TRUTHS: Mapping[str, bool] = {
+TRUTHS: Mapping[str, bool] = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
     **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
 }
+"""What the KFP backend reads as a truth value (`strconv.ParseBool` of Go)."""
 _ESCAPES: Mapping[str, str] = {
     "n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v",
     **{sign: sign for sign in "\\'\"`?"},
@@ -294,8 +295,8 @@ def _converted(name: str, value: Any) -> Any:
         return str(value).lower() if kind == "boolean" else str(value)
     if name == "bool" and kind == "boolean":
         return value
-    if name == "bool" and kind == "text" and value in _TRUTHS:
-        return _TRUTHS[value]
+    if name == "bool" and kind == "text" and value in TRUTHS:
+        return TRUTHS[value]
     if name == "int" and (kind == "number" or (kind == "text" and re.fullmatch(r"[-+]?[0-9]+", value))):
         return int(value)
     if name == "double" and kind == "number":

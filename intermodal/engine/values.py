@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 from intermodal.bounded import parse_json
+from intermodal.conditions import TRUTHS
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.errors import BadInput
 from intermodal.spec.document import canonical_json, plain
 from intermodal.spec.types import InputParameter, ParameterType, Value
 
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 MAX_PARAMETER_BYTES = 1024 * 1024
 """A parameter is for values that fit in a command line or a record; larger things are artifacts."""
 
@@ -131,17 +134,14 @@ def _decode(written: str, kind: ParameterType) -> Value:
     if kind is ParameterType.STRING:
         return written
     stripped = written.strip()
-    if kind is ParameterType.INTEGER:
+    if kind is ParameterType.INTEGER and re.fullmatch(r"[-+]?[0-9]+", stripped):
         return int(stripped)
-    if kind is ParameterType.DOUBLE:
-        number = float(stripped)
-        if not math.isfinite(number):
-            raise ValueError(stripped)
-        return plain(number)
-    if kind is ParameterType.BOOLEAN:
-        if stripped.lower() not in ("true", "false"):
-            raise ValueError(stripped)
-        return stripped.lower() == "true"
+    if kind is ParameterType.DOUBLE and _NUMBER.fullmatch(stripped) and math.isfinite(float(stripped)):
+        return plain(float(stripped))
+    if kind is ParameterType.BOOLEAN and stripped in TRUTHS:
+        return TRUTHS[stripped]
+    if kind not in (ParameterType.LIST, ParameterType.STRUCT):
+        raise ValueError(stripped)
     value = plain(parse_json(stripped))
     if not isinstance(value, list if kind is ParameterType.LIST else dict):
         raise ValueError(stripped)

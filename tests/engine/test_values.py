@@ -43,6 +43,7 @@ def test_what_is_refused_is_named(value: Any, kind: T):
     [
         (b" a\n", T.STRING, " a\n"), (b" 7\n", T.INTEGER, 7), (b"1e3", T.DOUBLE, 1000), (b"True\n", T.BOOLEAN, True),
         (b"[1, 2.5]", T.LIST, [1, 2.5]), (b'{"a": "\xc3\xa9"}', T.STRUCT, {"a": "\u00e9"}), (b"", T.STRING, ""),
+        (b"1", T.BOOLEAN, True), (b"f", T.BOOLEAN, False), (b"-.5\n", T.DOUBLE, -0.5), (b"+3", T.INTEGER, 3),
     ],
 )  # fmt: skip
 def test_what_a_step_wrote(raw: bytes, kind: T, expected: Any):
@@ -53,7 +54,8 @@ def test_what_a_step_wrote(raw: bytes, kind: T, expected: Any):
     ("raw", "kind"),
     [
         (b"1.5", T.INTEGER), (b"", T.INTEGER), (b"nan", T.DOUBLE), (b"yes", T.BOOLEAN), (b"{}", T.LIST), (b"[]", T.STRUCT),
-        (b"[NaN]", T.LIST),
+        (b"[NaN]", T.LIST), (b"1_000", T.INTEGER), (b"1_0.5", T.DOUBLE), (b"infinity", T.DOUBLE), ("\u0663".encode(), T.INTEGER),
+        (b"tRue", T.BOOLEAN), (b"1e999", T.DOUBLE),
         (b"[1", T.LIST), (b"\xff", T.STRING), (b"x" * (MAX_PARAMETER_BYTES + 1), T.STRING),
     ],
 )  # fmt: skip

@@ -68,7 +68,8 @@ def from_file(content: str, kind: str, what: str) -> Any:
         if kind == "NUMBER_DOUBLE":
             return whole(float(content))
         if kind == "BOOLEAN":
-            return {"true": True, "false": False}[content.lower()]
+            yes, no = ("1", "t", "T", "true", "TRUE", "True"), ("0", "f", "F", "false", "FALSE", "False")
+            return {**dict.fromkeys(yes, True), **dict.fromkeys(no, False)}[content]
         value = whole(json.loads(content))
     except (ValueError, KeyError) as error:
         raise Wrong(f"{what}: {content!r} is not a {kind}") from error
