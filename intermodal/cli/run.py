@@ -75,6 +75,13 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-cache-task", action="append", default=[], metavar="TASK", help="run this task (a name, or a path) even so"
     )
+    parser.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="URI=DIR",
+        help="import from this folder what lies below a URI, e.g. gs://bucket/data=./data",
+    )
     for name, what in (("secrets", "secrets"), ("config-maps", "config maps")):
         parser.add_argument(
             f"--{name}",
@@ -89,7 +96,23 @@ def read_options(args: argparse.Namespace) -> Options:
     folders = ConfigFolders(
         (args.secrets or args.state / "secrets").absolute(), (args.config_maps or args.state / "config-maps").absolute()
     )
-    return Options(cache=not args.no_cache, no_cache_tasks=frozenset(args.no_cache_task), configs=folders)
+    return Options(
+        cache=not args.no_cache,
+        no_cache_tasks=frozenset(args.no_cache_task),
+        configs=folders,
+        places=tuple(map(_place, args.map)),
+    )
+
+
+def _place(written: str) -> tuple[str, Path]:
+    """Return the URI and the folder of `--map URI=DIR`. Raises BadInput."""
+    uri, separator, folder = written.rpartition("=")
+    if not separator or "://" not in uri or not folder:
+        raise BadInput(f"--map {written!r}: expected URI=DIR, e.g. gs://bucket=./data")
+    path = Path(folder).expanduser().absolute()
+    if not path.exists():
+        raise BadInput(f"--map {written!r}: {path} does not exist")
+    return uri, path
 
 
 def read_request(args: argparse.Namespace) -> Request:

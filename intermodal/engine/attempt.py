@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from intermodal.engine.artifacts import Artifact, Inputs, Outputs
@@ -17,7 +17,9 @@ from intermodal.engine.naming import safe_name
 from intermodal.engine.placeholders import View, resolve, resolve_arguments
 from intermodal.engine.platform import EXTRAS, Extras, Provided
 from intermodal.engine.store import BadContent, Store
+from intermodal.engine.uris import IN_WORKSPACE, is_mounted, path_of, store_uri
 from intermodal.engine.values import invalid, shorten
+from intermodal.spec.custom_path import keep_custom_paths
 from intermodal.spec.types import Component, Container
 
 _ADD_TO_PATH = 'PYTHONPATH="${PYTHONPATH:+$PYTHONPATH:}$0" && export PYTHONPATH && exec "$@"'
@@ -80,7 +82,7 @@ class Attempt:
         context = self._outbox.context(plan.inputs, views, plan.job)
         command = plan.container.command
         if plan.container.prelude is not None:
-            command = plan.container.prelude.command
+            command = keep_custom_paths(plan.container.prelude.command)
         if runtime is not None:
             target = self._root / "python" / runtime.name
             mounts.append(Mount(runtime, target))
@@ -141,7 +143,7 @@ class Attempt:
         }
 
     def _inputs(self) -> tuple[list[Mount], dict[str, list[View]]]:
-        mounts: list[Mount] = []
+        content: dict[PurePosixPath, Path] = {}
         views: dict[str, list[View]] = {}
         for name, items in self.plan.inputs.artifacts.items():
             declared = self.plan.component.input_artifacts.get(name)
@@ -150,11 +152,25 @@ class Attempt:
                 target = self._root / "inputs" / safe_name(name)
                 if declared is not None and declared.is_list:
                     target = target / str(index)
+                view = self._view(item, str(target))
+                views[name].append(view)
                 if item.digest:
-                    mounts.append(Mount(self._store.path(item.digest), target))
-                uri = str(target) if item.digest or not item.uri else item.uri
-                views[name].append(_view(item, uri))
-        return mounts, views
+                    for place in (target, PurePosixPath(path_of(view.uri, {}))):
+                        content.setdefault(place, self._store.path(item.digest))
+        return [
+            Mount(path, place) for place, path in content.items() if content.keys().isdisjoint(place.parents)
+        ], views
+
+    def _view(self, item: Artifact, path: str) -> View:
+        """Return an input artifact as the step sees it; `path` is where its content is mounted."""
+        uri, metadata = path if item.digest or not item.uri else item.uri, dict(item.metadata)
+        if item.digest and self._backend.capabilities.isolates_filesystem:
+            uri = item.uri if is_mounted(item.uri) else store_uri(item.digest, item.name)
+            if uri.startswith("oci://") or metadata.get(IN_WORKSPACE) is True:
+                path = path_of(uri, metadata)
+        else:
+            metadata.pop(IN_WORKSPACE, None)  # nothing is mounted at the path that the SDK makes of it
+        return View(item.name, uri, path, item.type.schema_title, item.type.schema_version, metadata)
 
     # After
 
@@ -184,7 +200,3 @@ def _check_words(launch: Launch) -> None:
         if (size := len(word.encode())) >= _LONGEST_WORD:
             message = f"{place}: {size} bytes are too many for a process; pass it as an artifact"
             raise AttemptFailed(Failure(FailureClass.USER_CODE, message))
-
-
-def _view(item: Artifact, uri: str) -> View:
-    return View(item.name, uri, uri, item.type.schema_title, item.type.schema_version, item.metadata)

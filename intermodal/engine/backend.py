@@ -180,6 +180,12 @@ class Backend(Protocol):
         Its digest is that of `extended`. Raises EnvironmentProblem naming the image and the package, AttemptFailed (disk full).
         """
 
+    def export(self, image: Image, path: PurePosixPath, folder: Path) -> Path:
+        """Copy the file or folder at `path` of the image into `folder` and return the copy.
+
+        Raises EnvironmentProblem if it is not there, holds more than files and folders, or there are no images here.
+        """
+
     def step_root(self, attempt_dir: Path) -> PurePosixPath:
         """Where the step sees its attempt folder."""
 

@@ -14,13 +14,14 @@ from intermodal.engine.layout import StateFolder
 from intermodal.errors import BadInput
 from intermodal.spec.types import Container
 
-CREATE, DELETE = "argostub/createpvc", "argostub/deletepvc"
+CREATE, DELETE = CLAIM_IMAGES = "argostub/createpvc", "argostub/deletepvc"
+"""Images that exist nowhere: they stand for an operation."""
 
 
 def is_claim_operation(work: Work) -> bool:
     """Whether a leaf makes or deletes a claim."""
     container = work.component.implementation
-    return isinstance(container, Container) and container.image in (CREATE, DELETE)
+    return isinstance(container, Container) and container.image in CLAIM_IMAGES
 
 
 def operate_claim(work: Work, state: StateFolder, run_id: str) -> Outputs:

@@ -79,6 +79,17 @@ class StateFolder:
     def attempt(self, run: str, task: str, number: int) -> Path:
         return self.run(run).joinpath("tasks", *map(safe_name, task.split("/")), f"attempt-{number}")
 
+    def workspace(self, run: str) -> Path:
+        """Return the folder that all tasks of a run share, if its pipeline wants one."""
+        return self.run(run) / "workspace"
+
+    def open_workspace(self, run: str) -> Path:
+        """Return it, made if absent and writable for whoever the steps run as."""
+        folder = self.workspace(run)
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o1777)
+        return folder
+
     def volume(self, claim: str, sub_path: str) -> Path:
         """Return the folder of a volume, made if absent and writable for whoever the step runs as. Raises BadInput."""
         parts = [safe_name(part) for part in (claim, *filter(None, sub_path.split("/")))]

@@ -40,6 +40,8 @@ class Options:
     timeout: float | None = None
     """Seconds that the whole run may take, None for no limit."""
     configs: ConfigFolders = field(default_factory=_no_folders)
+    places: tuple[tuple[str, Path], ...] = ()
+    """Prefixes of URIs that importers name, and the local folders that stand in for them."""
     success_word: Literal["COMPLETE", "SUCCEEDED"] = "COMPLETE"
     """What PipelineTaskFinalStatus says of a task that succeeded: KFP's open-source backend and its documentation differ."""
 
@@ -73,11 +75,14 @@ class Options:
             "timeout": self.timeout,
             "secrets": str(self.configs.secrets),
             "config_maps": str(self.configs.config_maps),
+            "places": [[prefix, str(folder)] for prefix, folder in self.places],
             "success_word": self.success_word,
         }
 
     @staticmethod
     def from_json(document: dict[str, Any]) -> Options:
         configs = ConfigFolders(Path(document["secrets"]), Path(document["config_maps"]))
+        places = tuple((prefix, Path(folder)) for prefix, folder in document.get("places", ()))
         rest = {key: value for key, value in document.items() if key not in ("secrets", "config_maps")}
-        return Options(**{**rest, "no_cache_tasks": frozenset(document["no_cache_tasks"])}, configs=configs)
+        rest |= {"no_cache_tasks": frozenset(document["no_cache_tasks"]), "places": places}
+        return Options(**rest, configs=configs)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from intermodal.bounded import parse_json
+from intermodal.engine.uris import path_of
 from intermodal.engine.values import text
 from intermodal.errors import BadInput
 from intermodal.spec.types import Value
@@ -47,7 +48,7 @@ class View:
             "type": {"schemaTitle": self.schema_title, "schemaVersion": self.schema_version},
             "metadata": dict(self.metadata),
         }
-        if self.path != self.uri:
+        if self.path != path_of(self.uri, self.metadata):
             document["custom_path"] = self.path
         return document
 

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 
 from intermodal.engine.attempt import Plan
 from intermodal.engine.backend import Backend, Image, Limits, Mount, Packages, PullPolicy
+from intermodal.engine.claims import CLAIM_IMAGES
 from intermodal.engine.fingerprint import Given, Identity, identify, identify_by_key
 from intermodal.engine.graph import Work
 from intermodal.engine.job import Job
@@ -24,12 +25,10 @@ from intermodal.engine.platform import Extras, resolve_extras
 from intermodal.engine.python import PythonSteps
 from intermodal.engine.resolve import task_names
 from intermodal.engine.resources import Demand, Ledger, demand_of, parse_memory, thread_environment
+from intermodal.engine.uris import WORKSPACE
 from intermodal.errors import BadInput, EnvironmentProblem
 from intermodal.settings import Settings
 from intermodal.spec.types import Container, Pipeline
-
-WORKSPACE = "/kfp-workspace"
-"""Where KFP mounts a pipeline's workspace."""
 
 _PULL: Mapping[str, PullPolicy] = {"": "missing", "IfNotPresent": "missing", "Always": "always", "Never": "never"}
 
@@ -73,22 +72,22 @@ class Planner:
         self._ledger = ledger
         self._options = options
         self._images: Once[Image] = Once()
-        self._workspace = state.run(run_id) / "workspace" if pipeline.workspace else None
+        self._workspace = pipeline.workspace
         self.names = dict(names)
-        if self._workspace is not None:
+        if self._workspace:
             # Without a container the step sees the folder where it is.
             inside = backend.capabilities.isolates_filesystem
-            self.names["workspace_path"] = WORKSPACE if inside else str(self._workspace)
+            self.names["workspace_path"] = WORKSPACE if inside else str(state.workspace(run_id))
 
     def caching_off(self, work: Work) -> str | None:
         """Return why a leaf must run whatever the cache holds, None if it need not."""
-        return caching_off(work.task, work.path, self._options, workspace=self._workspace is not None)
+        return caching_off(work.task, work.path, self._options, workspace=self._workspace)
 
     def resolve_images(self, pipeline: Pipeline) -> None:
         """Find every image that the pipeline names, so that a missing one is known before anything starts."""
         for component in pipeline.components.values():
             container = component.implementation
-            if isinstance(container, Container) and "{{" not in container.image:
+            if isinstance(container, Container) and "{{" not in container.image and container.image not in CLAIM_IMAGES:
                 self._image(container.image, container)
 
     def _image(self, reference: str, container: Container) -> Image:
@@ -204,10 +203,9 @@ class Planner:
         for volume, claim in zip(draft.container.volumes, draft.claims, strict=True):
             folder = self._state.volume(claim, volume.sub_path)
             mounts.append(Mount(folder, PurePosixPath(volume.path), read_only=False))
-        if self._workspace is not None:
-            self._workspace.mkdir(parents=True, exist_ok=True)
-            self._workspace.chmod(0o1777)
-            mounts.append(Mount(self._workspace, PurePosixPath(self.names["workspace_path"]), read_only=False))
+        if self._workspace:
+            folder = self._state.open_workspace(self._run)
+            mounts.append(Mount(folder, PurePosixPath(self.names["workspace_path"]), read_only=False))
         return tuple(mounts)
 
     def _extras(self, work: Work, container: Container) -> Extras:

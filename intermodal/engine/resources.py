@@ -6,6 +6,7 @@ import math
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from intermodal.engine.backend import Limits
 from intermodal.engine.placeholders import Context, resolve
@@ -98,9 +99,10 @@ def thread_environment(cpus: float) -> dict[str, str]:
 
 
 def machine() -> Demand:
-    """Return what this process may use of the machine: CPUs by affinity, physical memory less a tenth for everything else."""
+    """Return what this process may use of the machine: CPUs by affinity, physical memory less a tenth, NVIDIA's GPUs."""
+    gpus = sum(1 for _ in Path("/dev").glob("nvidia[0-9]*"))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Demand(cpus=float(len(os.sched_getaffinity(0))), memory=int(memory * 0.9), gpus=0)
+    return Demand(cpus=float(len(os.sched_getaffinity(0))), memory=int(memory * 0.9), gpus=gpus)
 
 
 class Ledger:

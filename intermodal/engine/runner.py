@@ -20,7 +20,7 @@ from intermodal.engine.execution import Executor
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass, refusal
 from intermodal.engine.faults import Faults
 from intermodal.engine.graph import Graph, Node, Work
-from intermodal.engine.importer import resolve_importer, run_import
+from intermodal.engine.importer import Imports, resolve_importer
 from intermodal.engine.job import Ended, Job, inputs_json
 from intermodal.engine.layout import StateFolder
 from intermodal.engine.lookup import damage_of, look_up
@@ -101,6 +101,8 @@ class Runner:
         self._wanting: dict[str, list[Work]] = {}
         self._timers: dict[str, tuple[threading.Timer, Job]] = {}
         self._stopping: _Stop | None = None
+        workspace = services.state.open_workspace(run_id) if pipeline.workspace else None
+        self._imports = Imports(services.store, services.database, services.backend, options.places, workspace)
         self.graph = Graph(pipeline, inputs, self._planner.names, self, options.success_word)
         """Every task with its inputs, outputs and state, for whoever looks after the run."""
 
@@ -128,7 +130,8 @@ class Runner:
         self._events.put(_Stop())
 
     def _start_clock(self) -> threading.Timer | None:
-        limit = self._options.timeout
+        given = (self._options.timeout, self.graph.pipeline.deadline)
+        limit = min((seconds for seconds in given if seconds is not None), default=None)
         if limit is None:
             return None
         failure = Failure(FailureClass.TIMEOUT, f"the run took longer than {limit:g} s and was stopped")
@@ -284,12 +287,12 @@ class Runner:
         """Fetch on a thread of its own: a download must not hold up the others."""
         uri, metadata = resolve_importer(importer, work.inputs, self._planner.names, work.path)
         self._record.announce(work.path, State.RUNNING, 0.0, note=uri)
-        services = self._services
+        imports = self._imports
 
         def fetch() -> None:
             outputs, failure = None, None
             try:
-                artifact = run_import(importer, uri, metadata, services.store, services.database)
+                artifact = imports.run(importer, uri, metadata)
                 outputs = Outputs(artifacts=dict.fromkeys(work.component.output_artifacts, (artifact,)))
             except (AttemptFailed, RecordProblem) as error:
                 failure = error.failure

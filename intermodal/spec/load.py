@@ -53,6 +53,7 @@ def build_pipeline(spec: dict[str, Any], platform: dict[str, Any]) -> Pipeline:
         ir="\n---\n".join(canonical_json(part) for part in (spec, platform) if part) + "\n",
         sdk_version=document.text("sdkVersion", ""),
         workspace=extras.workspace,
+        deadline=extras.deadline,
         not_applied=extras.not_applied,
     )
     validate(pipeline)
@@ -128,6 +129,7 @@ def _executor(component: str, label: str, executors: Node, platform: Platform) -
             type=_schema(importer.mapping("typeSchema")),
             metadata=importer.mapping("metadata").value,
             reimport=bool(importer.value.get("reimport")),
+            to_workspace=bool(importer.value.get("downloadToWorkspace")),
         )
     kind = next(iter(node.value), "nothing")
     raise Unsupported(

@@ -37,6 +37,7 @@ class Platform:
     volumes: Mapping[str, tuple[VolumeMount, ...]] = field(default_factory=dict)
     settings: Mapping[str, KubernetesSettings] = field(default_factory=dict)
     workspace: bool = False
+    deadline: float | None = None
     not_applied: tuple[str, ...] = ()
 
 
@@ -57,8 +58,10 @@ def read_platform(document: dict[str, Any]) -> Platform:
         volumes[label] = tuple(_volume(child) for child in node.nodes("pvcMount"))
         settings[label] = _settings(node)
     config = kubernetes.mapping("pipelineConfig")
-    ignored += [f"pipeline: {key} is for a cluster; not applied" for key in config.value if key != "workspace"]
-    return Platform(volumes, settings, "workspace" in config.value, tuple(ignored))
+    known = ("workspace", "activeDeadlineSeconds")
+    ignored += [f"pipeline: {key} is for a cluster; not applied" for key in config.value if key not in known]
+    deadline = config.number("activeDeadlineSeconds", 0.0) or None
+    return Platform(volumes, settings, "workspace" in config.value, deadline, tuple(ignored))
 
 
 def _settings(node: Node) -> KubernetesSettings:

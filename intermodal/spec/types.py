@@ -245,6 +245,8 @@ class Importer:
     type: ArtifactType
     metadata: Mapping[str, Value] = field(default_factory=dict)
     reimport: bool = False
+    to_workspace: bool = False
+    """Whether the content is also put into the pipeline's workspace, where steps then find it."""
 
 
 Implementation = Union[Dag, Container, Importer]
@@ -280,6 +282,8 @@ class Pipeline:
     sdk_version: str = ""
     workspace: bool = False
     """Whether tasks share a workspace, a folder that lives as long as the run."""
+    deadline: float | None = None
+    """Seconds that a run may take, None for no limit."""
     not_applied: tuple[str, ...] = ()
     """Settings of the platform spec that mean nothing on one machine (tolerations, node selectors), one line each."""
 

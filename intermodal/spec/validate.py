@@ -7,7 +7,19 @@ from graphlib import CycleError, TopologicalSorter
 
 from intermodal import conditions, selectors
 from intermodal.errors import BadInput, Unsupported
-from intermodal.spec.types import Component, Container, Dag, FinalStatus, FromInput, FromTask, Pipeline, Source, Task
+from intermodal.spec.types import (
+    Component,
+    Container,
+    Dag,
+    FinalStatus,
+    FromInput,
+    FromTask,
+    Importer,
+    ParameterType,
+    Pipeline,
+    Source,
+    Task,
+)
 
 _LONGEST_NAME = 500
 _MAX_NESTING = 100
@@ -24,6 +36,8 @@ def validate(pipeline: Pipeline) -> None:
         _check_names(component)
         if isinstance(component.implementation, Dag):
             _check_dag(pipeline, component, component.implementation)
+        elif isinstance(component.implementation, Importer):
+            _check_importer(pipeline, component, component.implementation)
     _check_recursion(pipeline)
 
 
@@ -71,6 +85,18 @@ def _check_dag(pipeline: Pipeline, component: Component, dag: Dag) -> None:
                 _check_producer(pipeline, dag, source, f"component {component.name}: output {kind} {name!r}")
 
 
+def _check_importer(pipeline: Pipeline, component: Component, importer: Importer) -> None:
+    if len(component.output_artifacts) != 1:
+        raise BadInput(
+            f"component {component.name}: an importer makes one artifact, not {len(component.output_artifacts)}"
+        )
+    if importer.to_workspace and not pipeline.workspace:
+        raise BadInput(
+            f"component {component.name}: is to import into the workspace, but the pipeline has none",
+            hint="give the pipeline a WorkspaceConfig",
+        )
+
+
 def _check_task(pipeline: Pipeline, component: Component, dag: Dag, task: Task) -> None:
     place = f"task {task.name!r} in {component.name}"
     if task.component not in pipeline.components:
@@ -85,6 +111,12 @@ def _check_task(pipeline: Pipeline, component: Component, dag: Dag, task: Task) 
     for source in _named_by(pipeline.components[task.component]):
         if isinstance(source, FromTask):
             _check_producer(pipeline, dag, source, f"{place}: a claim, secret or config map")
+    for name, declared in pipeline.components[task.component].input_parameters.items():
+        if declared.type is ParameterType.TASK_FINAL_STATUS and name not in task.parameters:
+            raise Unsupported(
+                f"{place}: input {name!r} is the final status of another task, and it is given none",
+                hint="a component with a PipelineTaskFinalStatus runs as the exit task of an ExitHandler",
+            )
     _check_iterator(task, place)
 
 

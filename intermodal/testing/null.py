@@ -51,6 +51,10 @@ class NullBackend:
     def install(self, image: Image, packages: Packages) -> Image:
         return replace(image, digest=extended(image, packages))
 
+    def export(self, image: Image, path: PurePosixPath, folder: Path) -> Path:
+        """There are no files of images here. Raises EnvironmentProblem."""
+        raise EnvironmentProblem(f"image {image.reference}: the {self.name} backend has no images to take {path} from")
+
     def step_root(self, attempt_dir: Path) -> PurePosixPath:
         return PurePosixPath(attempt_dir)
 

@@ -8,6 +8,7 @@ import pytest
 from kfp import dsl
 
 from intermodal.engine.failure import FailureClass
+from intermodal.engine.options import Options
 from tests.conftest import Run
 
 
@@ -63,3 +64,28 @@ def test_what_cannot_be_imported_is_named_and_downstream_skipped(run: Run, uri: 
     assert ran.states == {"importer": "FAILED", "cat": "SKIPPED"}
     assert ran.recorder.failures["importer"].kind is FailureClass.USER_CODE
     assert uri in ran.recorder.failures["importer"].message and word in ran.recorder.failures["importer"].message
+
+
+def test_a_local_folder_stands_in_for_what_lies_below_a_uri(run: Run, tmp_path: Path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "file").write_text("from the map")
+    (tmp_path / "other").write_text("longer prefix")
+    options = Options(places=(("gs://bucket/data", tmp_path), ("gs://bucket/data/more", tmp_path / "other")))
+    ran = run(imported, options=options, uri="gs://bucket/data/deep/file")
+    assert ran.result.outputs.parameters["Output"] == "from the map here"
+    ran = run(imported, options=options, uri="gs://bucket/data/more")
+    assert ran.result.outputs.parameters["Output"] == "longer prefix here"
+    failure = run(imported, options=options, uri="gs://bucket/database").recorder.failures["importer"]
+    assert "gs://bucket/database cannot be imported" in failure.message
+    assert Options.from_json(options.as_json()) == options
+
+
+def test_an_image_is_imported_only_where_there_are_images_and_only_as_a_model(run: Run):
+    failure = run(imported, uri="oci://registry/model:1").recorder.failures["importer"]
+    assert "oci:// is for a system.Model, not for a system.Dataset" in failure.message
+
+    @dsl.pipeline(name="p")
+    def pipeline():
+        dsl.importer(artifact_uri="oci://registry/model:1", artifact_class=dsl.Model)
+
+    assert "has no images to take /models from" in run(pipeline).recorder.failures["importer"].message

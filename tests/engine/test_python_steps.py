@@ -146,3 +146,24 @@ def test_the_final_status_says_what_the_backend_says(run: Run, value: str):
 
     outputs = json.loads(ran.tasks()["note"]["outputs"])
     assert outputs["parameters"]["Output"] == f"{value} exit-handler-1"
+
+
+@dsl.component
+def elsewhere(folder: str, data: dsl.Output[dsl.Dataset]):
+    import os
+
+    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+    data.set_path(folder + "/mine")
+    assert data.path == folder + "/mine"
+    with open(data.path, "w") as stream:  # noqa: PTH123
+        stream.write("set by the step")
+    data.metadata["length"] = 15
+
+
+def test_a_step_may_choose_the_path_of_an_artifact(run: Run, tmp_path: Path):
+    @dsl.pipeline(name="p")
+    def pipeline(folder: str) -> str:
+        return read(data=elsewhere(folder=folder).outputs["data"]).outputs["text"]
+
+    ran = run(pipeline, folder=str(tmp_path / "scratch"))
+    assert ran.result.outputs.parameters["Output"] == "set by the step"

@@ -135,3 +135,32 @@ def test_a_claim_becomes_a_volume_and_placement_is_listed_as_not_applied(tmp_pat
 def test_other_platform_settings_are_refused_by_name():
     with pytest.raises(Unsupported, match="genericEphemeralVolume"):
         build_pipeline(DOCUMENT, kubernetes(genericEphemeralVolume=[{"volumeName": "s"}]))
+
+
+def test_a_component_that_asks_how_another_task_ended_is_an_exit_task_or_refused(tmp_path: Path):
+    document = changed("components/comp-a/inputDefinitions/parameters/status", {"parameterType": "TASK_FINAL_STATUS"})
+    with pytest.raises(Unsupported, match="'status' is the final status of another task"):
+        load(tmp_path, document)
+    for name, other in (("first", "second"), ("second", "first")):
+        given = {"taskFinalStatus": {"producerTask": other}} if name == "second" else {"runtimeValue": {"constant": {}}}
+        document["root"]["dag"]["tasks"][name]["inputs"]["parameters"]["status"] = given
+    assert load(tmp_path, document).root.implementation.tasks["second"].dependencies == ("first",)
+
+
+def test_the_pipelines_own_deadline_and_workspace_are_read_and_the_rest_listed(tmp_path: Path):
+    config = {"activeDeadlineSeconds": 90, "workspace": {"size": "1Gi"}, "resourceTtlOnCompletion": 5}
+    pipeline = load(tmp_path, DOCUMENT, {"platforms": {"kubernetes": {"pipelineConfig": config}}})
+    assert (pipeline.deadline, pipeline.workspace) == (90, True)
+    assert pipeline.not_applied == ("pipeline: resourceTtlOnCompletion is for a cluster; not applied",)
+
+
+def test_an_importer_into_a_workspace_needs_one(tmp_path: Path):
+    importer = {"importer": {"artifactUri": {"constant": "/x"}, "typeSchema": {}, "downloadToWorkspace": True}}
+    document = changed("deploymentSpec/executors/exec-i", importer)
+    output = {"artifacts": {"artifact": {"artifactType": {"schemaTitle": "system.Dataset"}}}}
+    document["components"]["comp-i"] = {"executorLabel": "exec-i", "outputDefinitions": output}
+    document["root"]["dag"]["tasks"]["import"] = {"componentRef": {"name": "comp-i"}}
+    with pytest.raises(BadInput, match="workspace"):
+        load(tmp_path, document)
+    platform = {"platforms": {"kubernetes": {"pipelineConfig": {"workspace": {"size": "1Gi"}}}}}
+    assert load(tmp_path, document, platform).components["comp-i"].implementation.to_workspace

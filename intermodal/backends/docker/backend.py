@@ -28,6 +28,7 @@ from intermodal.backends.docker.container import (
     open_up,
     query_config,
 )
+from intermodal.backends.docker.export import export
 from intermodal.backends.docker.logs import LogFollower
 from intermodal.backends.docker.probe import check_sharing
 from intermodal.backends.docker.shell import open_shell
@@ -126,6 +127,13 @@ class DockerBackend:
         try:
             with self._installing.held(extended(image, packages)):
                 return layers.install(client, traits, image, packages)
+        except CONNECTION_ERRORS as error:
+            raise EnvironmentProblem(f"image {image.reference}: the Docker engine stopped answering") from error
+
+    def export(self, image: Image, path: PurePosixPath, folder: Path) -> Path:
+        """Copy the file or folder at `path` of the image into `folder` and return the copy. Raises EnvironmentProblem."""
+        try:
+            return export(self._client, image, path, folder)
         except CONNECTION_ERRORS as error:
             raise EnvironmentProblem(f"image {image.reference}: the Docker engine stopped answering") from error
 

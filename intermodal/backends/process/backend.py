@@ -135,6 +135,10 @@ class ProcessBackend:
             raise EnvironmentProblem(f"environment of {image.reference}: {command[0]!r} cannot run: {error}") from error
         return done.stdout
 
+    def export(self, image: Image, path: PurePosixPath, folder: Path) -> Path:
+        """There are no files of images here. Raises EnvironmentProblem."""
+        raise EnvironmentProblem(f"image {image.reference}: the {self.name} backend has no images to take {path} from")
+
     def step_root(self, attempt_dir: Path) -> PurePosixPath:
         return PurePosixPath(attempt_dir.absolute())
 
