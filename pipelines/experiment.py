@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import difflib
 import os
-import urllib.error
-import urllib.parse
-import urllib.request
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from components.backbone.registry import LOCAL, hint_for, is_builtin, looks_like_hub_name
+from components.backbone.registry import LOCAL, hint_for, is_builtin, looks_like_hub_name, split_revision
 from components.benchmarker.settings import parse_settings
 from components.converter.tolerances import parse_tolerances
 from components.hpo.search_space import parse_search_space
 from components.kfp_io import StepError
 from components.trainer.settings import parse_training
 from intermodal.yaml12 import Loader
+from pipelines.hub import current_commit, hub_endpoint
 
 DEFAULT = Path(__file__).parent / "configs" / "default.yaml"
 _SMOKE = {"search.trials": 1, "search.epochs": 1, "training.epochs": 1}
@@ -101,10 +99,13 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
         parse_tolerances(experiment.gate)
         parse_settings(experiment.benchmark)
     except StepError as error:
-        raise ExperimentError(f"{error.message}" + (f" ({error.hint})" if error.hint else "")) from error
-    names, hub, local = _backbones(experiment.backbones)
-    for name in hub:
-        _check_hub(name, experiment.revision, hub_endpoint())
+        raise ExperimentError(_line(error)) from error
+    names, hub, local = _backbones(experiment.backbones, experiment.revision)
+    try:
+        endpoint = hub_endpoint()
+        pinned = [f"{name}@{current_commit(name, revision, endpoint)}" for name, revision in hub]
+    except StepError as error:
+        raise ExperimentError(f"backbones: {_line(error)}") from error
     arguments: dict[str, Any] = {
         "size": experiment.size,
         "seed": experiment.seed,
@@ -112,9 +113,8 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
         "validation_fraction": experiment.validation_fraction,
         "test_fraction": experiment.test_fraction,
         "backbones": names,
-        "hub_backbones": hub,
-        "revision": experiment.revision,
-        "hub_endpoint": hub_endpoint(),
+        "hub_backbones": pinned,
+        "hub_endpoint": endpoint,
         "search_space": experiment.search_space,
         "trials": experiment.search.trials,
         "sampler": experiment.search.sampler,
@@ -193,10 +193,15 @@ def _folder(written: str, key: str) -> str:
     return str(path.absolute())
 
 
-def _backbones(given: list[str]) -> tuple[list[str], list[str], str | None]:
-    """Return the names for the loop, those to fetch from the Hub, and the folder of the user's own. Raises ExperimentError."""
+def _line(error: StepError) -> str:
+    return error.message + (f" ({error.hint})" if error.hint else "")
+
+
+def _backbones(given: list[str], usual: str) -> tuple[list[str], list[tuple[str, str]], str | None]:
+    """Return the names for the loop, those to fetch from the Hub with their revision (`usual` where none is given), and the
+    folder of the user's own. Raises ExperimentError."""
     names: list[str] = []
-    hub: list[str] = []
+    hub: list[tuple[str, str]] = []
     local: str | None = None
     for name in given:
         if name.startswith((".", "/", "~")):
@@ -208,39 +213,13 @@ def _backbones(given: list[str]) -> tuple[list[str], list[str], str | None]:
             raise ExperimentError("backbones: give your own backbone as the path of its folder")
         elif is_builtin(name):
             names.append(name)
-        elif looks_like_hub_name(name):
-            names.append(name)
-            hub.append(name)
         else:
-            raise ExperimentError(f"backbones: {name!r} is not known ({hint_for(name)})")
+            bare, revision = split_revision(name)
+            if not looks_like_hub_name(bare) or revision == "":
+                raise ExperimentError(f"backbones: {name!r} is not known ({hint_for(bare)})")
+            names.append(bare)
+            hub.append((bare, revision or usual))
     doubles = {name for name in names if names.count(name) > 1}
     if doubles:
         raise ExperimentError(f"backbones: {sorted(doubles)[0]!r} stands twice")
     return names, hub, local
-
-
-def hub_endpoint() -> str:
-    """Return the address of the Hub, or of the mirror that HF_ENDPOINT names. Raises ExperimentError."""
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    if not endpoint.startswith(("http://", "https://")):
-        raise ExperimentError(f"HF_ENDPOINT {endpoint!r} is not an http(s) address")
-    return endpoint
-
-
-def _check_hub(name: str, revision: str, endpoint: str) -> None:
-    """Raise ExperimentError unless the Hub has the model: better now than in an hour."""
-    place = f"{urllib.parse.quote(name)}/resolve/{urllib.parse.quote(revision, safe='')}"
-    request = urllib.request.Request(f"{endpoint}/{place}/config.json", method="HEAD")
-    try:
-        urllib.request.urlopen(request, timeout=10).close()
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403, 404):  # without a token the Hub answers 401 for a model that does not exist
-            reason = f"{endpoint} has no public model {name!r} with revision {revision!r}"
-        else:
-            reason = f"{name!r} must be downloaded, but {endpoint} answers {error.code} {error.reason}"
-        raise ExperimentError(f"backbones: {reason}") from error
-    except (urllib.error.URLError, OSError) as error:
-        reason = getattr(error, "reason", error)
-        raise ExperimentError(
-            f"backbones: {name!r} must be downloaded, but {endpoint} does not answer: {reason} (minilm and minilm-3 need no network)"
-        ) from error

@@ -50,7 +50,6 @@ def ner_model_factory(
     test_fraction: float = _DEFAULTS["test_fraction"],
     backbones: list = _DEFAULTS["backbones"],
     hub_backbones: list = _DEFAULTS["hub_backbones"],
-    revision: str = _DEFAULTS["revision"],
     hub_endpoint: str = "https://huggingface.co",
     search_space: dict = _DEFAULTS["search_space"],
     trials: int = _DEFAULTS["trials"],
@@ -74,7 +73,7 @@ def ner_model_factory(
         test_fraction=test_fraction,
     )
     with dsl.ParallelFor(hub_backbones, name="downloads") as name:
-        fetched = fetch(name=name, revision=revision, endpoint=hub_endpoint)
+        fetched = fetch(name=name, endpoint=hub_endpoint)
     downloads = gather(fetched=dsl.Collected(fetched.outputs["model"]))
 
     with dsl.ParallelFor(backbones, name="candidates") as name:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.backbone import registry
-from components.backbone.folder import MANIFEST, TOKENIZER, check_source, clean_tokenizer, read_manifest, write_manifest
+from components.backbone.folder import TOKENIZER, check_source, read_manifest, read_tokenizer, write_manifest
 from components.kfp_io import StepError, artifact_list, run_step
 
 
@@ -18,8 +18,7 @@ def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="components.backbone", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     fetch = commands.add_parser("fetch", help="download a backbone from the Hub")
-    fetch.add_argument("--name", required=True)
-    fetch.add_argument("--revision", default="main")
+    fetch.add_argument("--name", required=True, help="owner/name or owner/name@revision")
     fetch.add_argument("--endpoint", default="https://huggingface.co", help="address of the Hub or of a mirror")
     fetch.add_argument("--model", type=Path, required=True, help="output: the backbone folder")
     gather = commands.add_parser("gather", help="lay out what was fetched as one folder of backbone folders")
@@ -34,11 +33,14 @@ def main(argv: Sequence[str]) -> None:
     arguments = parser.parse_args(argv)
     arguments.model.mkdir(parents=True, exist_ok=True)
     if arguments.command == "fetch":
-        os.environ["HF_ENDPOINT"] = arguments.endpoint  # huggingface_hub reads it when it is imported
+        # huggingface_hub reads them when it is imported; its progress bars make a mess of a log.
+        os.environ |= {"HF_ENDPOINT": arguments.endpoint, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         from components.backbone.hub import fetch as fetch_from_hub
 
-        write_manifest(arguments.model, fetch_from_hub(arguments.name, arguments.revision, arguments.model))
-        print(f"fetched {arguments.name} at {read_manifest(arguments.model)['revision']}")
+        name, revision = registry.split_revision(arguments.name)
+        facts = fetch_from_hub(name, revision or "main", arguments.model)
+        write_manifest(arguments.model, facts)
+        print(f"fetched {name} at {facts['revision']}")
         return
     if arguments.command == "gather":
         for number, artifact in enumerate(artifact_list(arguments.executor_input, "fetched")):
@@ -83,11 +85,8 @@ def _find(name: str, fetched: Sequence[Path]) -> Path:
 def _copy(source: Path, target: Path) -> None:
     """Copy the checked files of `source`; a folder's other files, pickles among them, stay behind."""
     for name in check_source(source):
-        if name == TOKENIZER:
-            text = clean_tokenizer((source / name).read_text(encoding="utf-8"), str(source / name))
-            (target / name).write_text(text, encoding="utf-8")
-        elif name != MANIFEST:
-            shutil.copyfile(source / name, target / name)
+        shutil.copyfile(source / name, target / name)
+    (target / TOKENIZER).write_text(read_tokenizer(source), encoding="utf-8")
 
 
 if __name__ == "__main__":

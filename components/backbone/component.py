@@ -10,19 +10,18 @@ _COMMAND = ["python", "-m", "components.backbone"]
 
 
 @dsl.container_component
-def fetch(name: str, model: dsl.Output[dsl.Model], revision: str = "main", endpoint: str = "https://huggingface.co"):
+def fetch(name: str, model: dsl.Output[dsl.Model], endpoint: str = "https://huggingface.co"):
     """Download one backbone from the Hugging Face Hub: safetensors, configuration and tokenizer.
 
     Args:
-        name: repository on the Hub, `owner/name`.
-        revision: branch, tag or commit.
+        name: repository on the Hub, `owner/name`, and after `@` a branch, tag or commit (main without it).
         endpoint: address of the Hub or of a mirror.
         model: the backbone folder.
     """
     return dsl.ContainerSpec(
         image=image("backbone"),
         command=_COMMAND,
-        args=["fetch", "--name", name, "--revision", revision, "--endpoint", endpoint, "--model", model.path],
+        args=["fetch", "--name", name, "--endpoint", endpoint, "--model", model.path],
     )
 
 

@@ -14,6 +14,8 @@ SCHEMA_VERSION = 1
 MANIFEST = "backbone.json"
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
+SENTENCEPIECE = "spm.model"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 
@@ -51,28 +53,52 @@ def weight_files(folder: Path) -> list[str]:
     return [WEIGHTS_INDEX, *shards]
 
 
-def check_source(folder: Path) -> list[str]:
-    """Return the files to take from `folder`: configuration, weights, tokenizer.
+def check_source(folder: Path, source: str = "") -> list[str]:
+    """Return the files to take from `folder` as they are: configuration and weights (`read_tokenizer` gives the third part).
+
+    `source` names the backbone in errors; without it the folder does.
 
     Raises StepError if one is missing, if the weights come as a pickle only, or if the model needs code of its own:
     neither is ever loaded.
     """
+    source = source or str(folder)
     if not folder.is_dir():
         raise StepError(f"backbone folder {folder} does not exist or is no folder")
     config = read_json_object(folder / CONFIG)
     if "auto_map" in config:
         raise StepError(
-            f"backbone {folder} needs custom code ({CONFIG} has auto_map), which is never run",
+            f"backbone {source} needs custom code ({CONFIG} has auto_map), which is never run",
             hint="choose a backbone whose architecture is part of transformers",
         )
     if not isinstance(config.get("model_type"), str):
-        raise StepError(f"{folder / CONFIG} has no model_type: it is not the configuration of a transformers model")
+        raise StepError(
+            f"backbone {source}: {CONFIG} has no model_type: it is not the configuration of a transformers model"
+        )
     weights = weight_files(folder)
     if not weights:
-        refuse_without_safetensors(str(folder), [path.name for path in folder.iterdir()])
-    if not (folder / TOKENIZER).is_file():
-        refuse_without_tokenizer(str(folder))
-    return [CONFIG, TOKENIZER, *weights]
+        refuse_without_safetensors(source, [path.name for path in folder.iterdir()])
+    if not (folder / TOKENIZER).is_file() and not _has_sentencepiece(folder, config):
+        refuse_without_tokenizer(source)
+    return [CONFIG, *weights]
+
+
+def _has_sentencepiece(folder: Path, config: Mapping[str, Any]) -> bool:
+    return config["model_type"] == "deberta-v2" and (folder / SENTENCEPIECE).is_file()
+
+
+def read_tokenizer(folder: Path) -> str:
+    """Return tokenizer.json of a checked folder without truncation and padding; DeBERTa's is made of its spm.model."""
+    if (folder / TOKENIZER).is_file():
+        return clean_tokenizer((folder / TOKENIZER).read_text(encoding="utf-8"), str(folder / TOKENIZER))
+    from components.backbone.sentencepiece import read_model, tokenizer_of
+
+    settings = read_json_object(folder / TOKENIZER_CONFIG) if (folder / TOKENIZER_CONFIG).is_file() else {}
+    if settings.get("split_by_punct"):
+        raise StepError(
+            f"backbone {folder}: {TOKENIZER_CONFIG} has split_by_punct, which is not made of {SENTENCEPIECE}"
+        )
+    model = read_model((folder / SENTENCEPIECE).read_bytes(), str(folder / SENTENCEPIECE))
+    return tokenizer_of(model, lower_case=bool(settings.get("do_lower_case"))) + "\n"
 
 
 def refuse_without_safetensors(source: str, names: list[str]) -> None:
@@ -81,7 +107,8 @@ def refuse_without_safetensors(source: str, names: list[str]) -> None:
     if pickles:
         raise StepError(
             f"backbone {source} has pickle weights only ({', '.join(pickles)}), which are never loaded",
-            hint="use a revision with model.safetensors, or convert the weights to safetensors where you trust them",
+            hint="take a revision that has model.safetensors (name@revision; the Hub's converter often opened a pull request with "
+            "them, refs/pr/<n>), or convert them yourself and give the folder",
         )
     raise StepError(f"backbone {source} has no weights: {WEIGHTS} is missing")
 
@@ -90,7 +117,7 @@ def refuse_without_tokenizer(source: str) -> None:
     """Raise the StepError for a backbone without a fast tokenizer."""
     raise StepError(
         f"backbone {source} has no {TOKENIZER}",
-        hint="save it once with AutoTokenizer.from_pretrained(...).save_pretrained(...) and use the name 'local'",
+        hint="save it once with AutoTokenizer.from_pretrained(...).save_pretrained(...) and give your own folder",
     )
 
 

@@ -5,24 +5,42 @@ from __future__ import annotations
 import fnmatch
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from components.backbone import registry
 from components.backbone.folder import (
     CONFIG,
+    SENTENCEPIECE,
     TOKENIZER,
+    TOKENIZER_CONFIG,
     WEIGHTS,
     WEIGHTS_INDEX,
     check_source,
-    clean_tokenizer,
+    read_tokenizer,
     refuse_without_safetensors,
     refuse_without_tokenizer,
 )
 from components.kfp_io import StepError
 
 # Weights lie at the top of a repository; deeper safetensors are other formats or other models.
-WANTED = (CONFIG, TOKENIZER, WEIGHTS, WEIGHTS_INDEX, "model-*-of-*.safetensors")
+_WANTED = (
+    CONFIG, TOKENIZER, SENTENCEPIECE, TOKENIZER_CONFIG, WEIGHTS, WEIGHTS_INDEX, "model-*-of-*.safetensors",
+)  # fmt: skip
+
+
+def wanted_files(source: str, names: Sequence[str]) -> list[str]:
+    """Return which of a repository's files to download. Raises StepError if there are no safetensors or no tokenizer.
+
+    Standard library only: the host asks before anything starts.
+    """
+    wanted = [file for file in names if "/" not in file and any(fnmatch.fnmatchcase(file, one) for one in _WANTED)]
+    if not any(file.endswith(".safetensors") for file in wanted):
+        refuse_without_safetensors(source, list(names))
+    if TOKENIZER not in wanted and SENTENCEPIECE not in wanted:
+        refuse_without_tokenizer(source)
+    return wanted
 
 
 def fetch(name: str, revision: str, target: Path) -> dict[str, Any]:
@@ -36,23 +54,14 @@ def fetch(name: str, revision: str, target: Path) -> dict[str, Any]:
     if not registry.looks_like_hub_name(name):
         raise StepError(f"{name!r} is not the name of a Hub model", hint=registry.hint_for(name))
     info = _repository(name, revision)
-    names = [sibling.rfilename for sibling in info.siblings or []]
-    wanted = [
-        file for file in names if any(fnmatch.fnmatchcase(file, pattern) for pattern in WANTED) and "/" not in file
-    ]
-    source = f"{name}@{revision}"
-    if not any(file.endswith(".safetensors") for file in wanted):
-        refuse_without_safetensors(source, names)
-    if TOKENIZER not in wanted:
-        refuse_without_tokenizer(source)
-    with tempfile.TemporaryDirectory(dir=target, prefix=".download-") as folder:
-        _download(name, info.sha, wanted, Path(folder))
-        for file in check_source(Path(folder)):
-            if file == TOKENIZER:
-                text = clean_tokenizer((Path(folder) / file).read_text(encoding="utf-8"), f"{source}/{file}")
-                (target / file).write_text(text, encoding="utf-8")
-            else:
-                shutil.move(Path(folder) / file, target / file)
+    wanted = wanted_files(f"{name}@{revision}", [sibling.rfilename for sibling in info.siblings or []])
+    with tempfile.TemporaryDirectory(dir=target, prefix=".download-") as made:
+        folder = Path(made)
+        _download(name, info.sha, wanted, folder)
+        files = check_source(folder, f"{name}@{revision}")
+        (target / TOKENIZER).write_text(read_tokenizer(folder), encoding="utf-8")
+        for file in files:
+            shutil.move(folder / file, target / file)
     card = info.card_data
     licence = card.get("license") if card is not None else None
     return {"name": name, "revision": info.sha, "requested_revision": revision, "source": "hub", "license": licence}
@@ -77,12 +86,12 @@ def _reach(name: str, revision: str, call: Any) -> Any:
     try:
         return call()
     except errors.GatedRepoError as error:
-        raise StepError(f"Hub model {name} is gated", hint="accept its terms on the Hub and set HF_TOKEN") from error
+        raise StepError(f"Hub model {name} is gated", hint=_OWN) from error
     except errors.RevisionNotFoundError as error:
         raise StepError(f"Hub model {name} has no revision {revision!r}") from error
     except errors.RepositoryNotFoundError as error:
         raise StepError(
-            f"the Hub has no model {name!r}, or it is private", hint="check the spelling, or set HF_TOKEN"
+            f"the Hub has no public model {name!r}", hint=f"check the spelling; if it is private, {_OWN}"
         ) from error
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, OSError) as error:
         raise _unreachable(name, error) from error
@@ -90,6 +99,9 @@ def _reach(name: str, revision: str, call: Any) -> Any:
         if type(error).__module__.partition(".")[0] in ("httpx", "httpx2", "httpcore", "httpcore2", "requests"):
             raise _unreachable(name, error) from error
         raise
+
+
+_OWN = "download it yourself, where you are allowed to, and give its folder as the backbone"
 
 
 def _unreachable(name: str, error: BaseException) -> StepError:

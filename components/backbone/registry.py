@@ -50,6 +50,12 @@ def looks_like_hub_name(name: str) -> bool:
     return _OWNER_NAME.fullmatch(name) is not None and ".." not in name and "--" not in name
 
 
+def split_revision(name: str) -> tuple[str, str | None]:
+    """Return (name, revision) of `name@revision`; the revision is None where none is given."""
+    bare, at, revision = name.partition("@")
+    return (bare, revision) if at else (name, None)
+
+
 def suggest(name: str) -> str | None:
     """Return the known name closest to `name`, or None if nothing is close."""
     close = difflib.get_close_matches(name, [*BUILTIN, *KNOWN_HUB], n=1, cutoff=0.6)

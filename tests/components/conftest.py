@@ -50,6 +50,7 @@ class StepEngine:
         writable: Sequence[str] = ("/out", "/state"),
         command: Sequence[str] | None = None,
         env: Mapping[str, str] | None = None,
+        network: str = "none",
     ) -> Container:
         """Start `python -m components.<step> *argv` (or `command`, then argv) and return the running container.
 
@@ -68,7 +69,7 @@ class StepEngine:
             detach=True,
             init=True,
             read_only=True,
-            network_mode="none",
+            network_mode=network,
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
             tmpfs={"/tmp": "rw,exec,mode=1777"},

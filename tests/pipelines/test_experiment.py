@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,10 +50,10 @@ def test_what_the_user_says_wins_over_the_stage():
 
 
 def test_dots_reach_any_depth_and_a_commit_is_text():
-    found = arguments(search_space__learning_rate__min="1e-5", revision="12e45678")
+    found = arguments(search_space__learning_rate__min="1e-5")
     assert found["search_space"]["learning_rate"] == {"type": "loguniform", "min": 1e-5, "max": 1.5e-3}
     assert set(found["search_space"]) == {"learning_rate", "batch_size", "dropout", "weight_decay"}
-    assert found["revision"] == "12e45678"
+    assert load_experiment({"revision": "12e45678"}).revision == "12e45678"
 
 
 def test_a_key_that_is_no_text_is_refused():
@@ -106,13 +107,29 @@ def test_a_hub_backbone_without_a_network_is_known_before_anything_starts(monkey
         arguments(backbones=["distilbert-base-uncased"])
 
 
-class _Hub(BaseHTTPRequestHandler):
-    """A Hub in which only `a/public` exists, at revision refs/pr/3; `a/broken` is out of order."""
+COMMIT = "5b1c" * 10
+FILES = ["config.json", "tokenizer.json", "model.safetensors"]
+MODELS: dict[str, Any] = {
+    "/api/models/a/public/revision/refs%2Fpr%2F3": {"sha": COMMIT, "siblings": FILES},
+    "/api/models/a/public/revision/main": {"sha": COMMIT[::-1], "siblings": FILES},
+    "/api/models/a/pickle/revision/main": {"sha": COMMIT, "siblings": ["config.json", "pytorch_model.bin"]},
+    "/api/models/a/slow/revision/main": {"sha": COMMIT, "siblings": ["config.json", "vocab.txt", "model.safetensors"]},
+    "/api/models/a/gated/revision/main": {"sha": COMMIT, "siblings": FILES, "gated": "manual"},
+    "/api/models/a/broken/revision/main": 503,
+    "/api/models/a/portal/revision/main": "<html>log in</html>",
+}
 
-    def do_HEAD(self) -> None:
-        known = {"/a/public/resolve/refs%2Fpr%2F3/config.json": 200, "/a/broken/resolve/refs%2Fpr%2F3/config.json": 503}
-        self.send_response(known.get(self.path, 401))
+
+class _Hub(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        answer = MODELS.get(self.path, 401)
+        if isinstance(answer, dict):
+            siblings = [{"rfilename": name} for name in answer["siblings"]]
+            answer = json.dumps({"id": "x", **answer, "siblings": siblings})
+        self.send_response(answer if isinstance(answer, int) else 200)
         self.end_headers()
+        if isinstance(answer, str):
+            self.wfile.write(answer.encode())
 
     def log_message(self, format: str, *_: Any) -> None:
         pass
@@ -130,10 +147,28 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("hub")
-def test_every_hub_backbone_is_looked_up_with_its_revision():
-    assert arguments(backbones=["a/public"], revision="refs/pr/3")["hub_backbones"] == ["a/public"]
-    for name, words in (("a/missing", "no public model 'a/missing'"), ("a/broken", "'a/broken'.*503")):
-        with pytest.raises(ExperimentError, match=words):
-            arguments(backbones=["a/public", name], revision="refs/pr/3")
-    with pytest.raises(ExperimentError, match="no public model 'a/public' with revision 'main'"):
-        arguments(backbones=["a/public"])
+def test_a_hub_backbone_is_pinned_to_the_commit_of_its_revision():
+    found = arguments(backbones=["minilm", "a/public@refs/pr/3"])
+    assert (found["backbones"], found["hub_backbones"]) == (["minilm", "a/public"], [f"a/public@{COMMIT}"])
+    assert arguments(backbones=["a/public"])["hub_backbones"] == [f"a/public@{COMMIT[::-1]}"]
+    assert arguments(backbones=["a/public"], revision="refs/pr/3")["hub_backbones"] == [f"a/public@{COMMIT}"]
+
+
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a/missing", "no public model 'a/missing' with revision 'main'"),
+        ("a/public@v9", "no public model 'a/public' with revision 'v9'"),
+        ("a/broken", "'a/broken'.*503"),
+        ("a/pickle", r"a/pickle@main has pickle weights only \(pytorch_model.bin\), which are never loaded"),
+        ("a/slow", "a/slow@main has no tokenizer.json"),
+        ("a/gated", "'a/gated' is gated"),
+        ("a/portal", "does not answer as a Hub does"),
+        ("a/public@", "'a/public@' is not known"),
+    ],
+)
+def test_what_is_wrong_with_a_hub_backbone_is_known_before_anything_starts(name: str, words: str):
+    with pytest.raises(ExperimentError, match=words) as error:
+        arguments(backbones=["a/public", name] if not name.startswith("a/public") else [name])
+    assert "\n" not in str(error.value)
