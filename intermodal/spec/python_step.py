@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from intermodal.errors import Unsupported
@@ -110,17 +110,21 @@ def _runtime(words: Sequence[str]) -> tuple[str, str] | None:
     return (version, old) if version and "--no-deps" in words else None
 
 
+def _with_before(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each word after the one before it."""
+    before = ""
+    for word in words:
+        yield before, word
+        before = word
+
+
 def _requirements(words: Sequence[str]) -> list[str]:
-    return [
-        word
-        for before, word in zip(["", *words], words, strict=False)
-        if not word.startswith("-") and before not in _VALUED
-    ]
+    return [word for before, word in _with_before(words) if not word.startswith("-") and before not in _VALUED]
 
 
 def _install(words: Sequence[str]) -> Install:
     options: list[str] = []
-    for before, word in zip(["", *words], words, strict=False):
+    for before, word in _with_before(words):
         name = word.partition("=")[0]
         if before in _VALUED:
             options.append(word)
