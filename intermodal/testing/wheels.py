@@ -41,14 +41,14 @@ def make_wheel(
     record = "".join(f"{name},sha256={_hash(text)},{len(text.encode())}\n" for name, text in content.items())
     with zipfile.ZipFile(path, "w") as archive:
         for name_in, text in {**content, f"{info}/RECORD": f"{record}{info}/RECORD,,\n"}.items():
-            archive.writestr(name_in, text)
+            archive.writestr(zipfile.ZipInfo(name_in), text)  # with no time: the same content is the same wheel
     return Wheel(name, version, hashlib.sha256(path.read_bytes()).hexdigest(), path)
 
 
 def pack(folder: Path, name: str) -> Wheel:
     """Write a wheel of a pure Python distribution that is installed here, e.g. pip."""
     found = distribution(name)
-    path = folder / f"{name}-{found.version}-py3-none-any.whl"
+    path = folder / f"{name.replace('-', '_')}-{found.version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for file in found.files or ():
             if file.parts[0] not in ("..", "/") and "__pycache__" not in file.parts:
