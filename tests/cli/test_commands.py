@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -109,3 +110,13 @@ def test_compile_writes_ir_that_loads(folder: Path):
     assert done.returncode == 0, done.stderr
     assert "hello" in done.stdout and "pipelineInfo" in (folder / "out" / "hello.yaml").read_text()
     refused(intermodal(folder, "run", "out/hello.yaml"), 2, "'text'")
+
+
+def test_a_file_with_a_single_component_runs(tmp_path: Path):
+    (tmp_path / "one.py").write_text(
+        "from kfp import dsl\n\n\n@dsl.component(base_image='any')\ndef add(a: int, b: int = 2) -> int:\n    return a + b\n"
+    )
+    done = intermodal(tmp_path, "run", "one.py", "--backend", "host", "--arg", "a=3", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["parameters"] == {"Output": 5}
+    refused(intermodal(tmp_path, "run", "one.py", "--backend", "host"), 2, "required input 'a' has no value")

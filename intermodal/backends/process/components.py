@@ -28,10 +28,11 @@ class Component:
 
 
 def is_plain_python(project: Path, reference: str) -> bool:
-    """Whether an image is a Python and nothing else, as `python:3.11` or `ubi9/python-311`, and not one of the project's own."""
+    """Whether an image is a Python and nothing else: `python:3.11`, `ubi9/python-311`, the base of the project's own images."""
     name = _step(reference)
-    ours = reference.startswith("intermodal/") or (project / "images" / name / "Dockerfile").is_file()
-    return bool(_PYTHON.fullmatch(name)) and not ours
+    if reference.startswith("intermodal/"):
+        return name == "base"
+    return bool(_PYTHON.fullmatch(name)) and not (project / "images" / name / "Dockerfile").is_file()
 
 
 def plain_digest() -> str:

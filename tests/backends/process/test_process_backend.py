@@ -131,6 +131,7 @@ def test_unknown_images_and_wrong_labels(process, project):
 def test_a_plain_python_image_is_a_bare_environment_and_the_notes_say_so(process):
     image = process.backend.resolve_image("registry.example/ubi9/python-311:latest")
     other = process.backend.resolve_image("python:3.11")
+    assert process.backend.resolve_image("intermodal/base:dev").id == other.id
     assert (image.id, image.digest) == (other.id, other.digest) != (process.image.id, process.image.digest)
     launch = process.launch("python3", "-c", "import sys; print(sys.prefix)", image=other)
     assert process.run(launch).failure is None
