@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from docker import APIClient
-from docker.types import DeviceRequest, LogConfig, Mount
+from docker.types import DeviceRequest, Healthcheck, LogConfig, Mount, Ulimit
 
 from intermodal.engine.backend import STEP_UID, Image, Launch
 
@@ -24,6 +24,7 @@ LABEL_BUILD = "io.intermodal.build"
 """On a container that installs packages for an image."""
 LABEL_STATE = "io.intermodal.state"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MOST_OF_THE_MACHINE = 0.9
 _DEEPEST = 64
 """Folders below this depth of a volume stay whose they are."""
 SCRATCH_ENVIRONMENT: Mapping[str, str] = {
@@ -58,6 +59,8 @@ class EngineTraits:
     """As the kernel names it, e.g. x86_64."""
     desktop: bool = False
     """Docker Desktop, which emulates other architectures."""
+    memory: int | None = None
+    """Bytes that the engine's machine has."""
 
     @staticmethod
     def of(info: Mapping[str, Any]) -> EngineTraits:
@@ -77,6 +80,7 @@ class EngineTraits:
             identity=str(info.get("ID") or ""),
             architecture=str(info.get("Architecture") or ""),
             desktop="Docker Desktop" in str(info.get("OperatingSystem")),
+            memory=int(info.get("MemTotal") or 0) or None,
         )
 
 
@@ -84,18 +88,21 @@ def container_config(client: APIClient, launch: Launch, traits: EngineTraits, st
     """Return the create request for one attempt."""
     limits = launch.limits
     own_user = "image-user" in launch.relax
+    # A step that asked for no limit ends before the machine does, and by its own cgroup, so that it is known why.
+    memory = limits.memory or (int(traits.memory * _MOST_OF_THE_MACHINE) if traits.memory else None)
     host = client.create_host_config(
         init=True,
         read_only="writable-root" not in launch.relax,
         cap_drop=None if "capabilities" in launch.relax else ["ALL"],
         security_opt=["no-new-privileges"],
         pids_limit=limits.pids,
-        mem_limit=limits.memory,
-        memswap_limit=limits.memory,
+        mem_limit=memory,
+        memswap_limit=memory,
         nano_cpus=round(limits.cpus * 1e9) if limits.cpus else None,
         shm_size=limits.shm,
         # Its pages count as the step's memory, so the memory limit is its only useful bound.
-        tmpfs={"/tmp": "rw,exec,nosuid,nodev,mode=1777" + (f",size={limits.memory}" if limits.memory else "")},
+        tmpfs={"/tmp": "rw,exec,nosuid,nodev,mode=1777" + (f",size={memory}" if memory else "")},
+        ulimits=[Ulimit(name="core", soft=0, hard=0)],  # a dump would hold the step's secrets, and lie outside of it
         network_mode="none" if launch.network == "none" else "bridge",
         userns_mode=traits.userns,
         mounts=_mounts(launch),
@@ -118,6 +125,9 @@ def container_config(client: APIClient, launch: Launch, traits: EngineTraits, st
         },
         host_config=host,
         network_disabled=launch.network == "none",
+        # What an image may set, and a step must not depend on.
+        stop_signal="SIGTERM",
+        healthcheck=Healthcheck(test=["NONE"]),
         stdin_open=False,
     )
     return config

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,11 @@ from intermodal.errors import EnvironmentProblem
 CONTENT_SCHEMA = 1
 """Part of the content hash and of the memo's name: a change of what is hashed is a change of identity."""
 LOCAL_PREFIX = "intermodal/"
+# The grammar of the engine, `distribution/reference`. What does not fit must not get into the path of a request to it.
+_REFERENCE = re.compile(
+    r"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?|sha256:[0-9a-f]{64}|[0-9a-f]{12,64}"
+)
 _RUN_CONFIG = ("Entrypoint", "Cmd", "Env", "WorkingDir", "User")
 # Differ from build to build with equal content; nothing runs by them. Byte code in __pycache__ is used only beside the
 # source it was made of, which is hashed, and carries that source's time of change.
@@ -42,6 +48,10 @@ def resolve(
 
     `memo` is a folder that remembers content hashes by image id. Raises EnvironmentProblem naming the image.
     """
+    if not _REFERENCE.fullmatch(reference):
+        raise EnvironmentProblem(
+            f"image {reference[:100]!r}: is no reference to an image", hint="registry/name:tag, or name@sha256:…"
+        )
     details = _inspect(client, reference)
     if details is None and pull == "never":
         raise EnvironmentProblem(f"image {reference} is not here, and its pull policy is Never")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -47,7 +48,8 @@ def read_exit(client: APIClient, container: str, state: Mapping[str, Any], launc
     """Return how an ended container ended. `state` is the engine's `State` of it."""
     code = int(state["ExitCode"])
     seconds = _seconds(state)
-    if state.get("OOMKilled") or (launch.limits.memory and _oom_event(client, container, state, code)):
+    may_be_memory = bool(launch.limits.memory) or code == 128 + signal.SIGKILL
+    if state.get("OOMKilled") or (may_be_memory and _oom_event(client, container, state, code)):
         return Exit(code, out_of_memory(code, launch.limits.memory), seconds)
     error = str(state.get("Error") or "")
     if error and code != 0:
