@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -186,8 +187,12 @@ class Attempt:
             return self._store.publish(path, link=True)
         except BadContent as error:
             raise invalid(f"output artifact {name!r} {error}") from error
-        except PermissionError as error:
-            raise invalid(f"output artifact {name!r}: the step left {error.filename} unreadable") from error
+        except OSError as error:
+            of_the_step = error.filename is not None and Path(error.filename).is_relative_to(path)
+            if not of_the_step or error.errno not in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG):
+                raise
+            inner = shorten(str(Path(error.filename).relative_to(path)))
+            raise invalid(f"output artifact {name!r} cannot be read: {error.strerror} ({inner})") from error
 
 
 def _check_words(launch: Launch) -> None:

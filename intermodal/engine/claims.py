@@ -6,11 +6,10 @@ Source: `createPVC` and `deletePVC` in `driver/k8s.go` of the KFP backend.
 
 from __future__ import annotations
 
-import shutil
-
 from intermodal.engine.artifacts import Outputs
 from intermodal.engine.graph import Work
 from intermodal.engine.layout import StateFolder
+from intermodal.engine.temporary import discard
 from intermodal.errors import BadInput
 from intermodal.spec.types import Container
 
@@ -35,7 +34,7 @@ def operate_claim(work: Work, state: StateFolder, run_id: str) -> Outputs:
         name = str(given.get("pvc_name") or "")
         if not name:
             raise BadInput(f"{work.path}: the claim to delete has no name")
-        shutil.rmtree(state.volume(name, ""), ignore_errors=True)
+        discard(state.volume(name, ""))
         return Outputs()
     name, suffix = str(given.get("pvc_name") or ""), str(given.get("pvc_name_suffix") or "")
     if bool(name) == bool(suffix):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import threading
 import time
 import traceback
@@ -22,6 +21,7 @@ from intermodal.engine.platform import Provided
 from intermodal.engine.python import PythonSteps
 from intermodal.engine.record import Record
 from intermodal.engine.store import Store
+from intermodal.engine.temporary import discard
 from intermodal.errors import IntermodalError
 
 _SETTLE = 1.0
@@ -159,7 +159,7 @@ class Executor:
         self._faults.reach("attempt:removed")
         if ended.outputs is not None:
             folder = self._state.attempt(job.plan.run, job.path, job.plan.number)
-            shutil.rmtree(folder / "outputs", ignore_errors=True)
+            discard(folder / "outputs")
 
     def stop(self, grace: float) -> None:
         """Ask every live attempt to end, at once, without waiting for it; those that start later end too."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -20,6 +19,7 @@ from typing import Any
 from intermodal.engine.backend import STEP_UID, Mount
 from intermodal.engine.naming import safe_name
 from intermodal.engine.resolve import MISSING, Scope
+from intermodal.engine.temporary import discard
 from intermodal.errors import BadInput
 from intermodal.spec.types import ConfigRef, KubernetesSettings
 
@@ -193,4 +193,4 @@ class Provided:
         return target
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        discard(self._folder)

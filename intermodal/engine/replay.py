@@ -26,7 +26,7 @@ from intermodal.engine.record import Observer
 from intermodal.engine.resume import REPLAY_OF, RunLock
 from intermodal.engine.states import State
 from intermodal.engine.store import Store
-from intermodal.engine.temporary import boot_id
+from intermodal.engine.temporary import boot_id, discard
 from intermodal.errors import BadInput
 from intermodal.spec.document import canonical_json, sha256_text
 from intermodal.spec.load import load_pipeline
@@ -152,7 +152,7 @@ class Replay:
         self._record_end(here, state, given, failure)
         observer.task(here.path, state, time.time() - began, failure, "")
         if failure is None:
-            shutil.rmtree(here.folder / "outputs", ignore_errors=True)
+            discard(here.folder / "outputs")
         return state, given, failure
 
     def _harvest(self, component: Component, here: PastAttempt) -> Outputs:

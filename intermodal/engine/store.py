@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,15 @@ from intermodal.spec.document import canonical_json, sha256_text
 
 STORED_TIME_NS = 315_619_200 * 10**9
 """The time of change of all stored files: 1980-01-02 UTC, the first day that a zip file can hold in every time zone."""
+
+MAX_ENTRIES = 1_000_000
+"""Files and folders of one artifact."""
+MAX_DEPTH = 100
+"""Folders inside one another in an artifact."""
+_MANY = 500
+"""Files and folders of an artifact above which all that the machine has to write is written at once: a sync of each takes ms."""
+_HOLLOW_FROM = 2**30
+_HOLLOW_RATIO = 100
 
 FileHash = Callable[[Path, os.stat_result], str]
 """Returns the sha256 of a regular file; may remember it by its stat."""
@@ -89,27 +98,52 @@ def scan(path: Path, file_hash: FileHash = hash_file) -> Manifest:
     """Hash the file or folder at `path`. Raises BadContent for anything that is neither, FileNotFoundError if absent."""
     status = path.lstat()
     if stat.S_ISREG(status.st_mode):
+        _refuse_hollow(status, path.name)
         return Manifest(False, (("", status.st_size, file_hash(path, status), _executable(status)),))
     _refuse_special(status, path, path)
     entries: list[tuple[str, int, str, bool]] = []
     folders: list[str] = []
-    for base, directories, files in os.walk(path, followlinks=False, onerror=_raise):
-        for name in sorted(directories + files):
-            child = Path(base, name)
-            child_status = child.lstat()
-            relative = child.relative_to(path).as_posix()
-            if stat.S_ISREG(child_status.st_mode):
-                entries.append(
-                    (relative, child_status.st_size, file_hash(child, child_status), _executable(child_status))
-                )
-            else:
-                _refuse_special(child_status, child, path)
-                folders.append(relative)
+    for relative, child, child_status in _walk(path):
+        if stat.S_ISREG(child_status.st_mode):
+            _refuse_hollow(child_status, relative)
+            entries.append((relative, child_status.st_size, file_hash(child, child_status), _executable(child_status)))
+        else:
+            _refuse_special(child_status, child, path)
+            folders.append(relative)
+        if len(entries) + len(folders) > MAX_ENTRIES:
+            raise BadContent(f"holds more than {MAX_ENTRIES} files and folders; pack them into an archive")
     return Manifest(True, tuple(sorted(entries)), tuple(sorted(folders)))
 
 
-def _raise(error: OSError) -> None:
-    raise error  # a folder that cannot be read is not an empty one
+def _walk(root: Path) -> Iterator[tuple[str, Path, os.stat_result]]:
+    """Yield (relative path, path, status) of all that a folder holds. A folder that cannot be read is an error, not empty."""
+    rest = [("", root, 0)]
+    while rest:
+        prefix, folder, depth = rest.pop()
+        with os.scandir(folder) as found:
+            for entry in found:
+                if not _is_text(entry.name):
+                    raise BadContent(f"holds a name that is not UTF-8 ({prefix}{entry.name!a})")
+                status = entry.stat(follow_symlinks=False)
+                yield prefix + entry.name, Path(entry.path), status
+                if stat.S_ISDIR(status.st_mode):
+                    if depth >= MAX_DEPTH:
+                        raise BadContent(f"holds folders more than {MAX_DEPTH} deep")
+                    rest.append((f"{prefix}{entry.name}/", Path(entry.path), depth + 1))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _refuse_hollow(status: os.stat_result, name: str) -> None:
+    """A few bytes on the disk may stand for a file that takes years to read."""
+    if status.st_size > _HOLLOW_FROM and status.st_size > _HOLLOW_RATIO * status.st_blocks * 512:
+        raise BadContent(f"holds a file of {status.st_size} bytes that is almost nothing but a hole ({name})")
 
 
 def _executable(status: os.stat_result) -> bool:
@@ -247,21 +281,28 @@ def _link_file(source: str, target: str) -> None:
 def _settle(data: Path) -> None:
     """Make content readable by any step, writable by none, and durable."""
     if not data.is_dir():
-        _freeze_file(data)
+        _freeze(data)
+        _sync(data)
         return
     data.chmod(0o755)
+    frozen: list[Path] = []
     for base, directories, files in os.walk(data):
+        frozen.append(Path(base))
         for name in directories:
             Path(base, name).chmod(0o755)
         for name in files:
-            _freeze_file(Path(base, name))
-        _sync(Path(base))
+            _freeze(Path(base, name))
+            frozen.append(Path(base, name))
+    if len(frozen) > _MANY:
+        os.sync()
+        return
+    for path in frozen:
+        _sync(path)
 
 
-def _freeze_file(path: Path) -> None:
+def _freeze(path: Path) -> None:
     path.chmod(0o555 if path.stat().st_mode & stat.S_IXUSR else 0o444)
     os.utime(path, ns=(STORED_TIME_NS, STORED_TIME_NS))
-    _sync(path)
 
 
 def _sync(path: Path) -> None:

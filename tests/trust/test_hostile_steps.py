@@ -11,6 +11,8 @@ from kfp import dsl, kubernetes
 
 from intermodal.engine.failure import FailureClass
 from intermodal.engine.layout import StateFolder
+from intermodal.engine.store import Store
+from intermodal.engine.temporary import discard
 from intermodal.errors import BadInput
 from tests.conftest import Ran, Run
 
@@ -85,6 +87,53 @@ def test_a_step_that_writes_what_it_may_not(run: Run, tmp_path: Path, source: st
     for path in ran.state.rglob("*"):
         if stat.S_ISREG(path.lstat().st_mode) and path.lstat().st_size < 2**30:
             assert CANARY.encode() not in path.read_bytes(), path
+
+
+DEEP = (
+    "open(value, 'w'); os.mkdir(data); os.chdir(data)\nfor _ in range({depth}): os.mkdir('{name}'); os.chdir('{name}')"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [
+        (DEEP.format(depth=3000, name="d"), "100 deep"),
+        (DEEP.format(depth=90, name="d" * 200), "File name too long"),
+        ("open(value, 'w'); os.mkdir(data); open(os.fsencode(data) + b'/\\xff', 'w')", "not UTF-8"),
+        ("open(value, 'w'); open(data, 'w').truncate(2 ** 43)", "a hole"),
+        ("open(value, 'w'); os.mkdir(data); open(data + '/x', 'w').truncate(2 ** 43)", "a hole (x)"),
+        ("open(value, 'w'); os.mkdir(data)\nfor n in range(200): open(f'{data}/{n}', 'w')", "more than 150 files"),
+    ],
+)
+def test_an_artifact_that_is_too_much(run: Run, monkeypatch: pytest.MonkeyPatch, source: str, word: str):
+    monkeypatch.setattr("intermodal.engine.store.MAX_ENTRIES", 150)
+    ran = run(hostile, source=source)
+    kind, message = fails(ran)
+    assert kind is FailureClass.OUTPUT_INVALID and word in message, message
+    discard(ran.result.folder)
+    assert not ran.result.folder.exists()
+
+
+def test_what_a_step_has_closed_can_be_removed(tmp_path: Path):
+    left = tmp_path / "left"
+    (left / "closed" / "inner").mkdir(parents=True)
+    (left / "closed").chmod(0)
+    (tmp_path / "kept").mkdir()
+    (left / "link").symlink_to(tmp_path / "kept")
+    discard(left)
+    assert not left.exists() and (tmp_path / "kept").is_dir()
+
+
+def test_an_artifact_of_many_files_is_stored(tmp_path: Path):
+    """Above some number they are synced together, not one by one."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(600):
+        (source / str(number)).write_text(str(number))
+    store = Store(tmp_path / "store")
+    digest = store.publish(source, link=True)
+    assert len(store.manifest(digest).entries) == 600 and store.damage(digest, thorough=True) is None
+    assert (store.path(digest) / "7").stat().st_mode & 0o777 == 0o444
 
 
 def test_a_value_that_no_process_can_take_is_named(run: Run):
