@@ -8,7 +8,6 @@ pytest loads this in every session where Intermodal is installed, so nothing els
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +88,7 @@ def intermodal_state(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempP
     scope = _option(pytestconfig, "scope") or "function"
     if scope not in ("function", "session"):
         raise pytest.UsageError(f"intermodal_scope = {scope}: must be function or session")
-    shared = _session_folder(tmp_path_factory)
+    shared = _session_folder(pytestconfig, tmp_path_factory)
     folder = shared / "state" if scope == "session" else tmp_path_factory.mktemp("intermodal")
     cache = getattr(pytestconfig, "cache", None)
     StateFolder.at(folder).share(cache.mkdir("intermodal") if cache else shared)
@@ -134,9 +133,9 @@ def _option(config: pytest.Config, name: str) -> str | None:
     return config.getoption(f"intermodal_{name}") or config.getini(f"intermodal_{name}") or None
 
 
-def _session_folder(factory: pytest.TempPathFactory) -> Path:
+def _session_folder(config: pytest.Config, factory: pytest.TempPathFactory) -> Path:
     """Return one folder for the whole session: also for all workers of pytest-xdist, each of which has a folder of its own."""
     base = factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "intermodal-session"
+    folder = (base.parent if hasattr(config, "workerinput") else base) / "intermodal-session"
     folder.mkdir(exist_ok=True)
     return folder
