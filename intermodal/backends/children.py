@@ -7,15 +7,20 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from intermodal.backends.logs import LogWriter
 
 
-def spawn(argv: Sequence[str], cwd: Path | str, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a step in a session of its own, both streams in one pipe. Raises OSError."""
+def spawn(
+    argv: Sequence[str], cwd: Path | str, env: Mapping[str, str], prepare: Callable[[], None] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a step in a session of its own, both streams in one pipe. Raises OSError.
+
+    `prepare` is called in the child before the step's program; only for callers with a single thread.
+    """
     return subprocess.Popen(
         argv,
         cwd=cwd,
@@ -24,6 +29,7 @@ def spawn(argv: Sequence[str], cwd: Path | str, env: Mapping[str, str]) -> subpr
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
+        preexec_fn=prepare,
     )
 
 

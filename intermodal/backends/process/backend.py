@@ -66,7 +66,7 @@ class ProcessBackend:
         notes=(
             "without containers a step can read and write whatever you can, inputs included",
             "without containers a step reaches the network, and no limit of CPU or memory holds",
-            "without containers a process that a step detaches into a session of its own is not ended with the step",
+            "without containers a process that the kernel kills for memory counts against every step that runs at that moment",
         ),
     )
 
@@ -175,6 +175,11 @@ class ProcessBackend:
 
     def _specification(self, launch: Launch, work: Path) -> dict[str, Any]:
         outside = show_mounts(launch)
+        plain = is_plain_python(self._project, launch.image.reference)
+        elsewhere = [target for target, source in outside.items() if target != source]
+        if elsewhere and plain:
+            text = f"{launch.task}: {elsewhere[0]} cannot be mounted without a container"  # and its code knows no other place
+            raise AttemptFailed(Failure(FailureClass.IMAGE, text))
         binaries = Path(launch.image.id) / "bin"
         words = [*launch.command, *launch.args]
         if not words:
@@ -185,8 +190,8 @@ class ProcessBackend:
         words[0] = shutil.which(words[0], path=_search_path(binaries)) or words[0]
         return {
             "argv": words,
-            "cwd": str(self._project),
-            "env": _environment(launch.env, binaries, self._project, work / "tmp", outside),
+            "cwd": str(work / "tmp" if plain else self._project),
+            "env": _environment(launch.env, binaries, None if plain else self._project, work / "tmp", outside),
             "log": str(launch.log.absolute()),
             "log_cap": launch.log_cap,
         }
@@ -249,9 +254,10 @@ class ProcessBackend:
             child.wait()
 
     def cleanup(self, run_id: str) -> int:
-        """Kill every step of the run that this object started and that still runs; return how many there were."""
+        """Kill every step of the run that still runs, whoever started it from this state folder; return how many there were."""
         with self._lock:
-            handles = [handle for handle, run in self._runs.items() if run == run_id]
+            handles = {handle for handle, run in self._runs.items() if run == run_id}
+        handles |= set(_left_behind(self._state_dir / "runs" / run_id))
         running = [handle for handle in handles if self._alive(handle)]
         for handle in handles:
             self.remove(handle)
@@ -289,12 +295,22 @@ def _interrupts_left_to_the_shell() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
+def _left_behind(folder: Path) -> Iterator[str]:
+    """Yield the handle of every living supervisor that works below a run's folder."""
+    for path in folder.glob(f"tasks/**/{_WORK}/handle"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            handle = path.read_text(encoding="ascii")
+            words = Path(f"/proc/{handle.partition(':')[0]}/cmdline").read_bytes().split(b"\0")
+            if os.fsencode(path.with_name("launch.json")) in words:  # else the number is another process's by now
+                yield handle
+
+
 def _search_path(binaries: Path) -> str:
     return f"{binaries}:/usr/local/bin:/usr/bin:/bin"
 
 
 def _environment(
-    given: Mapping[str, str], binaries: Path, project: Path, temporary: Path, outside: Mapping[str, str]
+    given: Mapping[str, str], binaries: Path, project: Path | None, temporary: Path, outside: Mapping[str, str]
 ) -> dict[str, str]:
     inherited = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     home = str(temporary)
@@ -302,7 +318,7 @@ def _environment(
     fixed = {
         "PATH": _search_path(binaries),
         "VIRTUAL_ENV": str(binaries.parent),
-        "PYTHONPATH": str(project),
+        **({"PYTHONPATH": str(project)} if project else {}),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",

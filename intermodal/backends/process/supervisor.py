@@ -3,13 +3,12 @@
     python supervisor.py SPECIFICATION.json
 
 It runs the step in a session of its own, writes the capped log, passes SIGTERM on to the step's whole process group and
-turns SIGUSR1 into SIGKILL of it. It writes `exit.json` (whole or not at all) and ends; what the step left behind in its
-group is killed. Its own standard streams are /dev/null.
+turns SIGUSR1 into SIGKILL of all that the step started. It writes `exit.json` (whole or not at all) and ends; what the step
+left behind is killed, wherever it has gone. If this program is killed, the step is. Its own standard streams are /dev/null.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -22,51 +21,30 @@ from typing import Any
 
 from intermodal.backends.children import follow, signal_group, spawn
 from intermodal.backends.logs import LogWriter
-
-_CGROUPS = Path("/sys/fs/cgroup")
-
-
-def memory_kills() -> int | None:
-    """Return how many processes of this cgroup were killed for memory so far; None where the kernel does not say."""
-    try:
-        groups = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    for line in groups:
-        _, controllers, path = line.split(":", 2)
-        relative = path.lstrip("/")
-        if "memory" in controllers.split(","):
-            counter = _CGROUPS / "memory" / relative / "memory.oom_control"
-        elif not controllers:
-            counter = _CGROUPS / relative / "memory.events"
-        else:
-            continue
-        with contextlib.suppress(OSError, ValueError):
-            for entry in counter.read_text(encoding="utf-8").splitlines():
-                key, _, value = entry.partition(" ")
-                if key == "oom_kill":
-                    return int(value)
-    return None
+from intermodal.backends.process.family import die_with_parent, keep_orphans, kill_descendants, orphans
+from intermodal.backends.process.memory import memory_kills
 
 
 def supervise(specification: dict[str, Any]) -> dict[str, Any]:
     """Run the step to its end and return what is known of it."""
     before = memory_kills()
     started = time.monotonic()
+    keep_orphans()
     stopper = _Stopper()
     with LogWriter(Path(specification["log"]), specification["log_cap"]) as log:
         try:
-            child = spawn(specification["argv"], specification["cwd"], specification["env"])
+            child = spawn(specification["argv"], specification["cwd"], specification["env"], die_with_parent())
         except OSError as error:
             return {"start_error": error.strerror or str(error), "seconds": 0.0}
         stopper.watch(child)
         code = follow(child, log)
+        kill_descendants()
     after = memory_kills()
     return {
         "code": code,
         "seconds": time.monotonic() - started,
         "log_error": (log.problem.errno or 0) if log.problem else None,
-        "oom": code == -signal.SIGKILL and before is not None and after is not None and after > before,
+        "oom": before is not None and after is not None and after > before,
     }
 
 
@@ -78,6 +56,7 @@ class _Stopper:
         self._pending: list[signal.Signals] = []
         signal.signal(signal.SIGTERM, lambda *_: self._send(signal.SIGTERM))
         signal.signal(signal.SIGUSR1, lambda *_: self._send(signal.SIGKILL))
+        signal.signal(signal.SIGCHLD, lambda *_: self._reap())
 
     def watch(self, child: subprocess.Popen[bytes]) -> None:
         self._child = child
@@ -87,8 +66,16 @@ class _Stopper:
     def _send(self, number: signal.Signals) -> None:
         if self._child is None:
             self._pending.append(number)
-        else:
-            signal_group(self._child, number)
+            return
+        signal_group(self._child, number)
+        if number == signal.SIGKILL:
+            kill_descendants(but=self._child.pid)
+
+    def _reap(self) -> None:
+        """Let orphans of the step that have ended go."""
+        if self._child is not None:
+            for _ in orphans(but=self._child.pid):
+                pass
 
 
 def start_time(pid: int | str) -> int | None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 import platform
+import threading
 import time
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from intermodal.backends.process import ProcessBackend
+from intermodal.backends.process import ProcessBackend, supervisor
 from intermodal.backends.process.backend import project_root
 from intermodal.backends.process.components import read_labels
 from intermodal.engine.backend import Mount, Packages, extended
-from intermodal.engine.failure import FailureClass
+from intermodal.engine.failure import AttemptFailed, FailureClass
 from intermodal.errors import BadInput, EnvironmentProblem
 from intermodal.testing.wheels import make_wheel
 
@@ -68,6 +69,90 @@ def test_a_step_outlives_its_starter_and_is_harvested(process, project):
     ended = other.wait(handle, launch)
     assert ended.exit_code == 5
     assert launch.log.read_bytes() == b"done\n"
+
+
+ESCAPE = """
+import os, subprocess, sys, time
+child = "import os, time; open(os.environ['STEP'] + '/outputs/pid', 'w').write(str(os.getpid())); time.sleep(300)"
+# Into a session of its own, and away from its parent.
+subprocess.run([sys.executable, "-c", f"import subprocess as s, sys; s.Popen([sys.executable, '-c', {child!r}], start_new_session=True)"])
+while not os.path.exists(os.environ["STEP"] + "/outputs/pid") or not open(os.environ["STEP"] + "/outputs/pid").read():
+    time.sleep(0.01)
+"""
+
+
+def _escaped(launch) -> int:
+    return int((launch.attempt_dir / "outputs/pid").read_text())
+
+
+def _lives(pid: int) -> bool:
+    return supervisor.start_time(pid) is not None
+
+
+def test_what_a_step_detached_ends_with_it(process):
+    launch = process.code(ESCAPE)
+    assert process.run(launch).failure is None
+    assert not _lives(_escaped(launch))
+
+
+def test_what_a_step_detached_is_stopped_with_it(process):
+    launch = process.code(ESCAPE + "\nprint('ready', flush=True)\ntime.sleep(300)")
+    handle = process.backend.start(launch)
+    stop = threading.Thread(target=process.backend.stop, args=(handle, 0.2))
+    ended = process.wait(handle, launch, lambda line: stop.start() if line == b"ready" else None)
+    stop.join()
+    process.backend.remove(handle)
+    assert ended.failure is not None
+    assert ended.failure.kind is FailureClass.KILLED
+    assert not _lives(_escaped(launch))
+
+
+def test_a_step_dies_with_its_supervisor(process):
+    launch = process.code(
+        "import os, time; open(os.environ['STEP'] + '/outputs/pid', 'w').write(str(os.getpid())); time.sleep(300)"
+    )
+    handle = process.backend.start(launch)
+    pid = launch.attempt_dir / "outputs/pid"
+    _await(lambda: pid.exists() and pid.read_text())
+    os.kill(int(handle.partition(":")[0]), 9)
+    _await(lambda: not _lives(int(pid.read_text())))
+    assert process.wait(handle, launch).failure is not None
+
+
+def _await(condition) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_cleanup_finds_what_a_killed_runner_left(process, project):
+    """Steps of the run that another process started are in its folder; a number that is another's by now is left alone."""
+    attempts = [process.state / "runs" / process.run_id / "tasks" / name / "attempt-1" for name in ("a", "b")]
+    launches = [process.code("import time; time.sleep(300)", attempt_dir=folder) for folder in attempts]
+    handles = [process.backend.start(launch) for launch in launches]
+    for folder in attempts:
+        _await((folder / "process/handle").exists)
+    (attempts[1] / "process/handle").write_text(f"{os.getpid()}:{supervisor.start_time(os.getpid())}")
+    other = ProcessBackend(project=project, state_dir=process.state)
+    assert other.cleanup(process.run_id + "-other") == 0
+    assert other.cleanup(process.run_id) == 1
+    _await(lambda: not _lives(int(handles[0].partition(":")[0])))
+    assert _lives(int(handles[1].partition(":")[0]))
+    assert process.backend.cleanup(process.run_id) == 1
+
+
+def test_a_path_that_only_a_container_can_give_is_refused_where_the_code_knows_no_other(process):
+    volume = process.state / "volume"
+    volume.mkdir()
+    mounts = (Mount(volume, PurePosixPath("/data"), read_only=False),)
+    plain = process.backend.resolve_image("python:3.11")
+    with pytest.raises(AttemptFailed, match="/data cannot be mounted without a container") as caught:
+        process.backend.start(process.code("pass", image=plain, mounts=mounts))
+    assert caught.value.failure.kind is FailureClass.IMAGE
+    workspace = (Mount(volume, PurePosixPath(volume), read_only=False),)
+    assert process.run(process.code("pass", image=plain, mounts=workspace)).failure is None
+    assert process.run(process.code("pass", mounts=mounts)).failure is None
 
 
 def test_a_killed_supervisor_is_no_success(process):
