@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import cached, engine, loop
+from benchmarks import cached, engine, loop, scheduler
 from benchmarks.figures import Figure, table
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "together": loop.together,
     "factory": cached.factory,
     "heavy": cached.heavy,
+    "scheduler": scheduler.ten_thousand,
 }
 _PAGE = Path("docs/benchmarks.md")
 _BEGIN, _END = "<!-- make bench -->", "<!-- end -->"

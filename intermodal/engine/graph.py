@@ -21,7 +21,7 @@ from intermodal.errors import BadInput
 from intermodal.spec.types import Component, Dag, Pipeline, Task, TriggerStrategy
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Work:
     """One instance of a component with its inputs: the whole task, or one iteration of a loop."""
 
@@ -51,7 +51,7 @@ class Work:
         return first_error(list(self.nodes.values()))
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Node:
     """One task in a DAG instance."""
 

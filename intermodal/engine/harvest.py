@@ -43,8 +43,12 @@ class Outbox:
     def prepare(self) -> None:
         """Make the folders. Raises AttemptFailed (disk full)."""
         with disk_errors():
-            for part in ("outputs/artifacts", "outputs/parameters"):
-                (self._folder / part).mkdir(parents=True, exist_ok=True)
+            outputs = self._folder / "outputs"
+            outputs.mkdir(parents=True, exist_ok=True)
+            if self._component.output_artifacts:
+                (outputs / "artifacts").mkdir(exist_ok=True)
+            if self._component.output_parameters:
+                (outputs / "parameters").mkdir(exist_ok=True)
 
     def context(self, inputs: Inputs, views: Mapping[str, list[View]], job: Mapping[str, str]) -> Context:
         """Return what the step's placeholders refer to; `views` are its input artifacts as it sees them."""

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from intermodal.engine.artifacts import Inputs, Outputs
@@ -37,6 +37,10 @@ from intermodal.spec.types import Container, Importer, Pipeline
 
 _UNATTENDED = frozenset({FailureClass.ENGINE_LOST, FailureClass.KILLED})
 """How an adopted attempt may have ended that says nothing about its step: with its engine, or by who killed its runner."""
+
+
+_IMPORTS = 8
+"""Downloads at once at most, beside the attempts."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ class Runner:
         self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._ready: deque[Work] = deque()
         self._waiting: deque[Job] = deque()
-        self._threads: set[threading.Thread] = set()
+        # A thread is free again only when its attempt is tidied away, which is after its place is given to another.
+        self._pool = ThreadPoolExecutor(2 * options.slots + _IMPORTS, "attempt")
         self._wanting: dict[str, list[Work]] = {}
         self._timers: dict[str, tuple[threading.Timer, Job]] = {}
         self._stopping: _Stop | None = None
@@ -239,7 +244,7 @@ class Runner:
                 failure = refusal(error)
             self._events.put(_Provided(name, failure))
 
-        self._spawn(fetch, f"provide for {work.path}")
+        self._pool.submit(fetch)
 
     def _on_provided(self, event: _Provided) -> None:
         for work in self._wanting.pop(event.name):
@@ -300,7 +305,7 @@ class Runner:
                 failure = Failure(FailureClass.USER_CODE, f"{uri} cannot be imported: {error!r}")
             self._events.put(_Imported(work, outputs, failure))
 
-        self._spawn(fetch, f"import {work.path}")
+        self._pool.submit(fetch)
 
     def _finish(
         self,
@@ -339,18 +344,7 @@ class Runner:
             self._events.put(ended)
             executor.tidy(ended)
 
-        self._spawn(attempt, f"attempt {job.path}")
-
-    def _spawn(self, target: Callable[[], None], name: str) -> None:
-        def body() -> None:
-            try:
-                target()
-            finally:
-                self._threads.discard(threading.current_thread())
-
-        thread = threading.Thread(target=body, name=name, daemon=True)
-        self._threads.add(thread)
-        thread.start()
+        self._pool.submit(attempt)
 
     def _on_end(self, event: Ended) -> None:
         job, work = event.job, event.job.work
@@ -411,8 +405,7 @@ class Runner:
     def _end_all(self) -> None:
         """Stop and await what still runs when the loop is left, however it was left."""
         self._services.executor.stop(0.0)
-        for thread in list(self._threads):
-            thread.join()
+        self._pool.shutdown()
 
     def _clean(self) -> None:
         """Remove what the backend still has of a run whose every attempt is recorded."""
