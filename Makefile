@@ -9,7 +9,7 @@ TESTS ?= tests
 INTERMODAL := .venv/bin/intermodal
 READY := .venv/.ready
 
-.PHONY: help venv pipeline-local test test-fast engine images bench compile lock lint clean
+.PHONY: help venv pipeline-local test test-fast engine browser images bench compile lock lint clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -30,11 +30,14 @@ engine: venv
 images: engine ## build the step images (unchanged inputs build nothing)
 	@$(INTERMODAL) build
 
-test: images ## all tests, on a real engine and the real images
+browser: venv
+	@.venv/bin/python -m tests.support.browser
+
+test: images browser ## all tests, on a real engine, the real images and a real browser
 	.venv/bin/python -m pytest $(TESTS)
 
-test-fast: venv ## the tests that need no engine, on all cores
-	.venv/bin/python -m pytest $(TESTS) -m "not engine" -n auto
+test-fast: venv ## the tests that need no engine and no browser, on all cores
+	.venv/bin/python -m pytest $(TESTS) -m "not engine and not browser" -n auto
 
 bench: images ## measure the engine beside its peers (NAMES="chain start": some of it; WRITE=1: into docs/benchmarks.md)
 	.venv/bin/python -m benchmarks $(NAMES) $(if $(WRITE),--write)

@@ -10,6 +10,7 @@ import inspect
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
@@ -32,6 +33,7 @@ from intermodal.engine.resume import read_request
 from intermodal.engine.runner import Runner
 from intermodal.engine.session import Session
 from intermodal.engine.states import State
+from intermodal.report import report_end
 from intermodal.results import Artifact, Run, read_run
 from intermodal.settings import Settings, find_project, load_settings, overlay
 from intermodal.sources import Source, Spelling, load_object, load_source, read_values
@@ -58,6 +60,9 @@ class Running:
         try:
             with self._session as session:
                 session.execute(self._runner)
+                problem = report_end(session.state, self.id, self._runner.graph.pipeline)
+            if problem:
+                warnings.warn(problem, stacklevel=1)
             self._run = _read(session.state, self.id)
         except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the thread of whoever asks
             self._error = error

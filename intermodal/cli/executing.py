@@ -13,6 +13,7 @@ from intermodal.engine.runner import Runner
 from intermodal.engine.session import Result, Session
 from intermodal.engine.states import State
 from intermodal.errors import ExitCode
+from intermodal.report import REPORT, report_end
 
 _LONGEST_PAGE = 256 * 1024
 
@@ -31,9 +32,13 @@ def stopping(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def execute(session: Session, runner: Runner) -> Result:
-    """Run to the end with signals turned into a stop of the run."""
+    """Run to the end with signals turned into a stop of the run, and write the run's report."""
     with stopping(runner.stop):
-        return session.execute(runner)
+        result = session.execute(runner)
+        problem = report_end(session.state, runner.run_id, runner.graph.pipeline)
+    if problem:
+        print(f"note: {printable(problem.encode(), None)}", file=sys.stderr)
+    return result
 
 
 def exit_code(state: State) -> int:
@@ -54,6 +59,8 @@ def print_result(result: Result, *, as_json: bool) -> None:
     print(f"run {result.run_id} {word}")
     for name, path in result.files.items():
         print(f"  {name}: {path}")
+    if (result.folder / REPORT).is_file():
+        print(f"  all of it: {result.folder / REPORT}")
     if not result.state.green:
         print(f"  why: intermodal show {result.run_id}")
         print(f"  go on: intermodal resume {result.run_id}")
@@ -66,6 +73,7 @@ def _print_json(result: Result) -> None:
         "folder": str(result.folder),
         "parameters": dict(result.outputs.parameters),
         "artifacts": {name: str(path) for name, path in result.files.items()},
+        "report": str(result.folder / REPORT) if (result.folder / REPORT).is_file() else None,
     }
     print(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False))
 

@@ -31,6 +31,7 @@ VERBS = {
     "runs": "list the runs of this state folder",
     "show": "show a run: its tasks, failures and outputs",
     "logs": "print or follow the logs of tasks",
+    "report": "write the report of a run, one HTML file",
     "shell": "open a shell where a task ran, as it was",
     "replay": "run exactly one task of a run again and compare",
     "compile": "compile a pipeline file to IR YAML",
