@@ -16,7 +16,7 @@ _LITTLE_SPACE = 1024 * 1024
 
 def command_text(launch: Launch) -> str:
     """Return what is run, in one short line, for messages."""
-    words = launch.command or launch.args[:1] or (launch.image.reference,)
+    words = launch.command or launch.args[:1] or ("entry point of", launch.image.reference)
     text = " ".join(" ".join(words).split())
     return text if len(text) <= 80 else text[:79] + "…"
 

@@ -24,6 +24,8 @@ class Done:
     err: str
     record: dict[str, Any]
     """`show --json` of it, empty if nothing was started."""
+    folder: Path
+    """Where the pipeline lies."""
 
     def task(self, path: str) -> dict[str, Any]:
         return next(task for task in self.record["tasks"] if task["path"] == path)
@@ -74,7 +76,7 @@ class Command:
         done = self("run", str(path), *arguments)
         shown = self("show", "--json")
         record = json.loads(shown.stdout) if shown.returncode == 0 else {}
-        return Done(done.returncode, done.stdout.decode(), done.stderr.decode(), record)
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode(), record, path.parent)
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from intermodal.backends.docker.container import (
     query_config,
 )
 from intermodal.backends.docker.export import export
+from intermodal.backends.docker.kernel import KernelLog
 from intermodal.backends.docker.logs import LogFollower
 from intermodal.backends.docker.probe import check_sharing
 from intermodal.backends.docker.shell import open_shell
@@ -65,6 +66,7 @@ class DockerBackend:
         self._traits: EngineTraits | None = None
         self._lock = threading.Lock()
         self._installing = Locks()
+        self._kernel = KernelLog()
 
     def _engine(self) -> tuple[APIClient, EngineTraits]:
         with self._lock:
@@ -205,7 +207,7 @@ class DockerBackend:
         if isinstance(state, Failure):
             return Exit(None, state, 0.0)
         try:
-            ended = outcome.read_exit(client, handle, state, launch)
+            ended = outcome.read_exit(client, self._kernel, handle, state, launch)
         except (*CONNECTION_ERRORS, docker.errors.APIError) as error:
             return Exit(None, outcome.engine_lost(f"stopped answering: {type(error).__name__}"), 0.0)
         if writer.problem is not None and ended.failure is None:
@@ -278,6 +280,7 @@ class DockerBackend:
         return open_shell(client, launch, traits, self._state, command)
 
     def close(self) -> None:
+        self._kernel.close()
         with self._lock:
             if self._connected is not None:
                 self._connected.close()

@@ -14,13 +14,15 @@ import docker.errors
 from docker import APIClient
 
 from intermodal.backends.docker.client import explain
+from intermodal.backends.docker.kernel import KernelLog
 from intermodal.backends.exits import classify, command_text, disk_full, out_of_memory
 from intermodal.engine.backend import Exit, Launch, Usage
 from intermodal.engine.failure import Failure, FailureClass
 
 _NO_SPACE = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
-_EVENT_TRIES = 4
+_EVENT_TRIES = 8
 _EVENT_PAUSE = 0.1
+_KILLED = 128 + signal.SIGKILL
 
 
 def start_failure(error: docker.errors.APIError, launch: Launch) -> Failure:
@@ -44,12 +46,13 @@ def engine_lost(detail: str) -> Failure:
     return Failure(FailureClass.ENGINE_LOST, f"the Docker engine {detail}")
 
 
-def read_exit(client: APIClient, container: str, state: Mapping[str, Any], launch: Launch) -> Exit:
+def read_exit(client: APIClient, kernel: KernelLog, container: str, state: Mapping[str, Any], launch: Launch) -> Exit:
     """Return how an ended container ended. `state` is the engine's `State` of it."""
     code = int(state["ExitCode"])
     seconds = _seconds(state)
-    may_be_memory = bool(launch.limits.memory) or code == 128 + signal.SIGKILL
-    if state.get("OOMKilled") or (may_be_memory and _oom_event(client, container, state, code)):
+    noticed = state.get("OOMKilled") or kernel.killed_in(container)
+    may_be_memory = bool(launch.limits.memory) or code == _KILLED
+    if noticed or (may_be_memory and _oom_event(client, container, state, code)):
         return Exit(code, out_of_memory(code, launch.limits.memory), seconds)
     error = str(state.get("Error") or "")
     if error and code != 0:
@@ -65,22 +68,25 @@ def _oom_event(client: APIClient, container: str, state: Mapping[str, Any], code
     """Whether the engine saw an out-of-memory event of the container.
 
     The kernel's notice and the end of the process race to the engine: an OOM noticed second is missing from the flag,
-    but not from the events. Only a SIGKILL makes it worth waiting for.
+    but not from the events. Only a SIGKILL that nobody asked the engine for makes it worth waiting for.
     """
     if not _started(state):
         return False
-    for attempt in range(_EVENT_TRIES if code == 137 else 1):
+    for attempt in range(_EVENT_TRIES if code == _KILLED else 1):
         if attempt:
             time.sleep(_EVENT_PAUSE)
         events = client.events(
             since=int(_moment(state["StartedAt"]).timestamp()),
             until=f"{time.time():.6f}",
-            filters={"container": container, "event": "oom"},
+            filters={"container": container, "event": ["oom", "kill"]},
             decode=True,
         )
         with closing(events):
-            if any(True for _ in events):
-                return True
+            seen = {event.get("Action") for event in events}
+        if "oom" in seen:
+            return True
+        if "kill" in seen:
+            return False
     return False
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from intermodal.engine.failure import AttemptFailed, FailureClass
 pytestmark = pytest.mark.engine
 
 SMALL = Limits(memory=64 * 2**20)
+HOG = "bytearray(400 * 2**20)"
+CHILD_HOG = f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{HOG}'])"
 
 
 @pytest.mark.parametrize(
@@ -35,6 +39,30 @@ def test_each_exit_code_has_its_class(docker, command, code, kind, said):
     assert ended.failure is not None
     assert ended.failure.kind is kind
     assert said in ended.failure.message
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may read the kernel's log (CI is root)")
+def test_a_busy_engine_that_begins_to_watch_too_late_hides_nothing(docker):
+    time.sleep(5)  # the kernel tells of ten kills in five seconds and keeps the rest to itself
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
+    kinds: list[FailureClass | None] = []
+
+    def run(launch):
+        failure = docker.run(launch).failure
+        kinds.append(failure.kind if failure else None)
+
+    try:
+        launches = [docker.code(source, limits=SMALL) for source in [HOG, CHILD_HOG] * 3]
+        threads = [threading.Thread(target=run, args=(launch,)) for launch in launches]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+    assert kinds == [FailureClass.OOM] * 6
 
 
 def test_killed_from_outside_is_not_memory(docker):
