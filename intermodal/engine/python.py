@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import fcntl
 import json
-import shutil
 import subprocess
 import sys
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +21,7 @@ from intermodal.engine.backend import Backend, Image, Packages, Wheel
 from intermodal.engine.once import Once
 from intermodal.engine.requirements import resolve
 from intermodal.engine.target import QUERY, Target
+from intermodal.engine.temporary import Temporary
 from intermodal.errors import EnvironmentProblem
 from intermodal.spec.document import canonical_json, sha256_text
 from intermodal.spec.python_step import Install, Prelude
@@ -41,6 +40,7 @@ class PythonSteps:
 
     def __init__(self, state: Path, backend: Backend) -> None:
         self._root = state / "python"
+        self._temporary = Temporary(state / "tmp")
         self._backend = backend
         self._runtimes: Once[Path] = Once()
         self._targets: Once[Target] = Once()
@@ -57,14 +57,12 @@ class PythonSteps:
         target = self._root / f"kfp-{version}"
         with self._alone(target.name):
             if not target.is_dir():
-                temporary = self._root / f".{target.name}-{uuid.uuid4().hex[:8]}"
-                temporary.mkdir()
-                try:
-                    _fetch_runtime(version, temporary)
-                    temporary.chmod(0o755)
-                    temporary.rename(target)
-                finally:
-                    shutil.rmtree(temporary, ignore_errors=True)
+                with self._temporary.folder() as folder:
+                    fetched = folder / "runtime"
+                    fetched.mkdir()
+                    _fetch_runtime(version, fetched)
+                    fetched.chmod(0o755)
+                    fetched.rename(target)
         return target
 
     # Packages
@@ -197,9 +195,9 @@ def _digest(*values: Any) -> str:
 
 def _write(path: Path, document: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-    temporary.write_text(json.dumps(document), encoding="utf-8")
-    temporary.replace(path)
+    with Temporary(path.parents[1] / "tmp").folder() as folder:
+        (folder / path.name).write_text(json.dumps(document), encoding="utf-8")
+        (folder / path.name).replace(path)
 
 
 def _fetch_runtime(version: str, folder: Path) -> None:

@@ -12,8 +12,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any
 from intermodal.engine import pip_for_image
 from intermodal.engine.backend import Wheel
 from intermodal.engine.target import Installed, Target, plain_name, write_installed
+from intermodal.engine.temporary import Temporary
 from intermodal.errors import EnvironmentProblem
 from intermodal.spec.python_step import Install
 
@@ -59,10 +58,12 @@ def resolve(installs: Sequence[Install], target: Target, folder: Path) -> list[W
         kind = target.markers.get("platform_python_implementation", "an unknown Python")
         raise EnvironmentProblem(f"packages are installed for CPython on Linux, and the image has {kind}")
     installed = list(target.installed)
+    temporary = Temporary(folder / "tmp")
+    temporary.sweep()
     wheels: dict[str, Wheel] = {}
     for install in installs:
-        with tempfile.TemporaryDirectory(prefix="intermodal-pip-") as name:
-            pip = _Pip(Path(name), target, installed)
+        with temporary.folder() as scratch:
+            pip = _Pip(scratch, target, installed)
             found = pip.resolve(install)
             for wheel in pip.download(found, install, folder):
                 wheels[plain_name(wheel.name)] = wheel
@@ -98,16 +99,11 @@ class _Pip:
         """Fetch what was found; return the wheels, each in a folder that its hash names."""
         if not found:
             return []
-        place = folder / f".{uuid.uuid4().hex}"
-        place.mkdir(parents=True)
-        try:
-            arguments = ["download", "--no-deps", "--dest", str(place)]
-            self._run(arguments, [item.requirement for item in found], install)
-            return [_keep(path, found, folder) for path in sorted(place.iterdir())]
-        finally:
-            for left in place.iterdir():
-                left.unlink()
-            place.rmdir()
+        place = self._scratch / "wheels"
+        place.mkdir()
+        arguments = ["download", "--no-deps", "--dest", str(place)]
+        self._run(arguments, [item.requirement for item in found], install)
+        return [_keep(path, found, folder) for path in sorted(place.iterdir())]
 
     def _run(self, arguments: Sequence[str], requirements: Sequence[str], install: Install) -> None:
         # In a file, not on the command line: the address of an index may hold a password.

@@ -14,7 +14,7 @@ import docker.errors
 import requests
 from docker import APIClient
 
-from intermodal.backends.docker import images, layers, outcome
+from intermodal.backends.docker import images, layers, outcome, temporary
 from intermodal.backends.docker.client import CONNECTION_ERRORS, connect, explain
 from intermodal.backends.docker.container import (
     LABEL_ATTEMPT,
@@ -253,10 +253,11 @@ class DockerBackend:
             return  # gone, being removed, or left for `cleanup`, which finds it by its label
 
     def cleanup(self, run_id: str) -> int:
-        """Remove every container of a run of this state folder; return how many there were."""
+        """Remove every container of a run of this state folder; return how many there were. Sweeps what killed runners left."""
         labels = [f"{LABEL_RUN}={run_id}", f"{LABEL_STATE}={self._state}"]
         try:
             found = self._client.containers(all=True, filters={"label": labels})
+            temporary.sweep(self._client)
         except CONNECTION_ERRORS as error:
             raise EnvironmentProblem(
                 "the Docker engine stopped answering; containers of the run may be left"

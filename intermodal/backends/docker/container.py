@@ -13,15 +13,13 @@ from typing import Any
 from docker import APIClient
 from docker.types import DeviceRequest, Healthcheck, LogConfig, Mount, Ulimit
 
+from intermodal.backends.docker.temporary import owner_labels
 from intermodal.engine.backend import STEP_UID, Image, Launch
 
 STEP_ROOT = PurePosixPath("/kfp")
 LABEL_RUN = "io.intermodal.run"
 LABEL_TASK = "io.intermodal.task"
 LABEL_ATTEMPT = "io.intermodal.attempt"
-LABEL_QUERY = "io.intermodal.query"
-LABEL_BUILD = "io.intermodal.build"
-"""On a container that installs packages for an image."""
 LABEL_STATE = "io.intermodal.state"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _MOST_OF_THE_MACHINE = 0.9
@@ -150,7 +148,7 @@ def query_config(client: APIClient, image: Image, command: Sequence[str], traits
         entrypoint=list(command),
         environment=dict(HOME_ENVIRONMENT),
         user=traits.user,
-        labels={LABEL_QUERY: "1"},
+        labels=owner_labels("query"),
         host_config=host,
         network_disabled=True,
     )

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,9 @@ from docker import APIClient
 
 from intermodal.backends.docker.client import CONNECTION_ERRORS, explain
 from intermodal.backends.docker.container import EngineTraits
+from intermodal.backends.docker.temporary import owner_labels
 from intermodal.engine.backend import Image, PullPolicy
+from intermodal.engine.temporary import Temporary
 from intermodal.errors import EnvironmentProblem
 
 CONTENT_SCHEMA = 1
@@ -137,16 +137,15 @@ def _digest(entries: Iterator[tuple[Any, ...]], config: Mapping[str, Any]) -> st
 
 def _remember(path: Path, digest: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-        stream.write(digest)
-    Path(name).replace(path)
+    with Temporary(path.parents[1] / "tmp").folder() as folder:
+        (folder / "digest").write_text(digest, encoding="ascii")
+        (folder / "digest").replace(path)
 
 
 def _files(client: APIClient, image: str) -> Iterator[tuple[Any, ...]]:
     """Yield (path, kind, mode, size, sha256 or link target) of all files of an image, read as one stream."""
     # Never started: it exists to be exported, and any command will do.
-    container = client.create_container(image, command=["-"], labels={"io.intermodal.export": "1"})["Id"]
+    container = client.create_container(image, command=["-"], labels=owner_labels("export"))["Id"]
     try:
         stream = _ChunkReader(client.export(container, chunk_size=1024 * 1024))
         with tarfile.open(fileobj=io.BufferedReader(stream, 1024 * 1024), mode="r|") as archive:

@@ -14,8 +14,9 @@ from docker import APIClient
 from docker.types import Mount
 
 from intermodal.backends.docker.client import explain
-from intermodal.backends.docker.container import LABEL_BUILD, EngineTraits
+from intermodal.backends.docker.container import EngineTraits
 from intermodal.backends.docker.outcome import no_space
+from intermodal.backends.docker.temporary import owner_labels
 from intermodal.engine.backend import Image, Packages, extended
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.errors import EnvironmentProblem
@@ -114,7 +115,7 @@ def _container(client: APIClient, traits: EngineTraits, image: Image, packages: 
         command=None if entry else command,
         entrypoint=command if entry else None,
         user="0",
-        labels={LABEL_BUILD: "1"},
+        labels=owner_labels("build"),
         host_config=host,
         network_disabled=True,
     )
@@ -147,7 +148,7 @@ def _changes(parent: Mapping[str, Any], packages: Packages, digest: str, image: 
         LABEL_PACKAGES: digest,
         LABEL_PARENT: image.id,
         LABEL_LIST: " ".join(f"{wheel.name}=={wheel.version}" for wheel in packages.wheels),
-        LABEL_BUILD: "",
+        **dict.fromkeys(owner_labels("build"), ""),
     }
     entry, command = config.get("Entrypoint") or [], config.get("Cmd") or []
     return [

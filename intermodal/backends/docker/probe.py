@@ -7,7 +7,6 @@ import io
 import json
 import secrets
 import tarfile
-import tempfile
 from pathlib import Path
 
 import docker.errors
@@ -15,6 +14,8 @@ from docker import APIClient
 from docker.types import Mount
 
 from intermodal.backends.docker.client import address, explain
+from intermodal.backends.docker.temporary import owner_labels
+from intermodal.engine.temporary import Temporary
 from intermodal.errors import EnvironmentProblem
 
 _TARGET = "/probe"
@@ -46,8 +47,7 @@ def probe(client: APIClient, folder: Path) -> None:
     Needs no image and runs nothing: the engine itself copies from and to the mount of a container that never starts.
     Raises EnvironmentProblem with the reason if the engine does not share this file system.
     """
-    with tempfile.TemporaryDirectory(prefix="probe-", dir=folder) as name:
-        place = Path(name)
+    with Temporary(folder / "tmp").folder() as place:
         token = secrets.token_hex(16).encode()
         (place / "from-here").write_bytes(token)
         image = _empty_image(client)
@@ -56,7 +56,7 @@ def probe(client: APIClient, folder: Path) -> None:
             host = client.create_host_config(
                 mounts=[Mount(_TARGET, str(place.absolute()), type="bind")], network_mode="none"
             )
-            made = client.create_container(image, command=["-"], host_config=host, labels={"io.intermodal.probe": "1"})
+            made = client.create_container(image, command=["-"], host_config=host, labels=owner_labels("probe"))
             container = made["Id"]
             _compare(client, container, place, token)
         except docker.errors.APIError as error:
@@ -91,7 +91,8 @@ def _empty_image(client: APIClient) -> str:
     tarfile.open(fileobj=buffer, mode="w").close()
     # A repository name of its own, so that two runs at once do not remove each other's.
     name = f"intermodal-probe-{secrets.token_hex(6)}"
-    client.import_image_from_data(buffer.getvalue(), repository=name, tag="latest")
+    labels = [f"LABEL {key}={value}" for key, value in owner_labels("probe").items()]
+    client.import_image_from_data(buffer.getvalue(), repository=name, tag="latest", changes=labels)
     return f"{name}:latest"
 
 
