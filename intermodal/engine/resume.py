@@ -138,7 +138,7 @@ def tidy_past(state: StateFolder, run: str, past: Past) -> None:
             folder = state.attempt(run, path, number)
             if path not in past.live or number < last:
                 discard(folder / "extras")
-            if path in past.green:
+            if path in past.green and number == last:
                 discard(folder / "outputs")
 
 

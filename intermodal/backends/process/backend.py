@@ -197,16 +197,18 @@ class ProcessBackend:
         }
 
     def adopt(self, launch: Launch) -> str | None:
-        """Find the supervisor of this attempt by what it wrote when it began."""
+        """Find the supervisor of this attempt by what it wrote when it began; one that comes later finds nothing to run."""
         work = launch.attempt_dir.absolute() / _WORK
         deadline = time.monotonic() + _BIRTH_SECONDS
-        while True:
-            with contextlib.suppress(FileNotFoundError):
-                return (work / "handle").read_text(encoding="ascii")
-            # The specification is there until the supervisor has left word: it may be just about to.
-            if time.monotonic() > deadline or not (work / "launch.json").exists():
-                return None
+        while (work / "launch.json").exists() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
+        # The supervisor runs the step only if it was the one that took the specification away.
+        with contextlib.suppress(FileNotFoundError):
+            (work / "launch.json").unlink()
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            return (work / "handle").read_text(encoding="ascii")
+        return None
 
     def wait(self, handle: str, launch: Launch, on_line: Callable[[bytes], None] | None = None) -> Exit:
         """Block until the step's supervisor has ended; hand on the log's lines as they come."""

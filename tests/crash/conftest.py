@@ -1,0 +1,99 @@
+"""Small pipelines on both local backends, and the truth about them: what they give when nobody is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.backends.project import make_project
+from tests.crash import pipelines
+from tests.crash.case import Case, Expected
+
+IMAGES = {"docker": "intermodal/base:dev", "process": "intermodal/echo:dev"}
+PIPELINES = {"docker": pipelines.small, "process": pipelines.rich}
+
+STEPS = {
+    "docker": ["make", "flaky", "work-1", "work-2", "join"],
+    "process": ["make", "flaky", "work-1", "work-2", "work-3", "work-7", "work-9", "keep", "join", "tell"],
+}
+SAID = {
+    "docker": {
+        "flaky": "ok",
+        "for-loop-2/0/work": "work-1:1001",
+        "for-loop-2/1/work": "work-2:1001",
+        "join": "work-1:1001+work-2:1001",
+    },
+    "process": {
+        "exit-handler-1/flaky": "ok",
+        "exit-handler-1/keep": "kept",
+        "exit-handler-1/for-loop-3/0/work": "work-1:1001",
+        "exit-handler-1/for-loop-3/1/work": "work-2:1001",
+        "exit-handler-1/for-loop-3/2/work": "work-3:1001",
+        "exit-handler-1/condition-branches-4/condition-5/work-2": "work-7:14",
+        "exit-handler-1/nested/work": "work-9:1001",
+        "exit-handler-1/join": "work-1:1001+work-2:1001+work-3:1001",
+        "tell": "COMPLETE",
+    },
+}
+
+MakeCase = Callable[[str, Path], Case]
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with one step, for the process backend: the steps of the pipelines are commands in its environment."""
+    root = make_project(tmp_path_factory.mktemp("crash") / "project")
+    (root / "source.txt").write_text("from elsewhere")
+    return root
+
+
+@pytest.fixture(scope="session")
+def shared(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What takes long and is the same for all states: environments, and the content hashes of images."""
+    folder = tmp_path_factory.mktemp("shared")
+    for name in ("envs", "images"):
+        (folder / name).mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_case(project: Path, shared: Path) -> MakeCase:
+    """Make a case of a backend in a folder."""
+
+    def make(backend: str, folder: Path) -> Case:
+        pipeline = PIPELINES[backend](IMAGES[backend])
+        compiled = project / f"{pipeline.name}.yaml"
+        if not compiled.exists():
+            pipelines.compiled(pipeline, project)
+        arguments = {"source": str(project / "source.txt")} if pipeline.name == "rich" else {}
+        case = Case(folder, compiled, backend, project, arguments)
+        case.state.mkdir(parents=True)
+        for place in shared.iterdir():
+            (case.state / place.name).symlink_to(place)
+        return case
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def truth(make_case: MakeCase, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Expected]:
+    """Return what a backend's pipeline gives when nobody kills anything; what matters of it is written here by hand."""
+    known: dict[str, Expected] = {}
+
+    def ask(backend: str) -> Expected:
+        if backend not in known:
+            case = make_case(backend, tmp_path_factory.mktemp("truth"))
+            done = case.run()
+            assert done.returncode == 0, done.stderr
+            ends = {word: count for word, count in case.ledger().items() if word.endswith(" end")}
+            assert ends == dict.fromkeys((f"{name} end" for name in STEPS[backend]), 1)
+            assert case.ledger()["flaky begin"] == 2
+            said = {path: outputs["parameters"].get("out") for path, (_, outputs) in case.tasks().items()}
+            assert {path: text for path, text in said.items() if text} == SAID[backend]
+            known[backend] = Expected(case.tasks(), ends)
+            case.check(known[backend])
+        return known[backend]
+
+    return ask
