@@ -143,3 +143,5 @@ class Expected:
 
     tasks: dict[str, tuple[str, Any]]
     ends: dict[str, int]
+    seconds: float
+    """How long the command took, a little less where the machine was busier then."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,14 +86,16 @@ def truth(make_case: MakeCase, tmp_path_factory: pytest.TempPathFactory) -> Call
     def ask(backend: str) -> Expected:
         if backend not in known:
             case = make_case(backend, tmp_path_factory.mktemp("truth"))
+            started = time.monotonic()
             done = case.run()
+            seconds = time.monotonic() - started
             assert done.returncode == 0, done.stderr
             ends = {word: count for word, count in case.ledger().items() if word.endswith(" end")}
             assert ends == dict.fromkeys((f"{name} end" for name in STEPS[backend]), 1)
             assert case.ledger()["flaky begin"] == 2
             said = {path: outputs["parameters"].get("out") for path, (_, outputs) in case.tasks().items()}
             assert {path: text for path, text in said.items() if text} == SAID[backend]
-            known[backend] = Expected(case.tasks(), ends)
+            known[backend] = Expected(case.tasks(), ends, seconds)
             case.check(known[backend])
         return known[backend]
 
