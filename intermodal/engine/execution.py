@@ -104,6 +104,7 @@ class Executor:
     def _follow(self, job: Job, launch: Launch, attempt: Attempt) -> Failure | None:
         """Return how the attempt ended."""
         handle, left = self._begin(job, launch, attempt)
+        followed = time.time()
         deadline = Deadline(left, lambda: self._backend.stop(handle, self._grace))
         with self._watched(job.path, handle):
             try:
@@ -111,6 +112,7 @@ class Executor:
             finally:
                 deadline.cancel()
         self._faults.reach("attempt:ended")
+        job.unattended = job.live is not None and job.live.started + end.seconds < followed
         return deadline.failure(end.failure)
 
     def _begin(self, job: Job, launch: Launch, attempt: Attempt) -> tuple[str, float | None]:

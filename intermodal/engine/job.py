@@ -29,6 +29,8 @@ class Job:
     """An attempt that a killed runner left: adopted instead of started."""
     obstacle: str = ""
     """Why what the live attempt does cannot be taken for this job's: it is then ended, and the work done anew."""
+    unattended: bool = False
+    """Whether the live attempt had failed before it was adopted: as a failure on record, it counts for an earlier runner."""
     handle: str | None = None
     """The backend's handle of the attempt that runs or ran last."""
     reason: str = ""
@@ -48,7 +50,7 @@ class Job:
 
     def next_attempt(self) -> None:
         self.plan = replace(self.plan, number=self.plan.number + 1)
-        self.live, self.handle, self.obstacle = None, None, ""
+        self.live, self.handle, self.obstacle, self.unattended = None, None, "", False
 
     def begin(self, started: float) -> None:
         self.started, self.first_attempt = started, time.monotonic()

@@ -22,7 +22,7 @@ from intermodal.engine.temporary import boot_id, discard
 from intermodal.errors import BadInput
 from intermodal.settings import Settings
 from intermodal.spec.load import load_pipeline
-from intermodal.spec.types import Pipeline
+from intermodal.spec.types import Pipeline, TriggerStrategy
 
 _TRIES = 4
 _UNRECORDED_SECONDS = 60.0
@@ -95,6 +95,18 @@ class Lineage:
         done = self._past.green.get(work.path)
         return done if done is not None and done.turn >= self._before(work) else None
 
+    def again(self, work: Work) -> bool:
+        """Whether a leaf that runs whatever became of what is before it was green, but before something of that ran again.
+
+        Such a task (it cleans up, it tells) is run for what it does: its outputs in the cache are no answer.
+        """
+        done, node = self._past.green.get(work.path), work.node
+        while done is not None and node is not None:
+            if node.task.strategy is not TriggerStrategy.ALL_SUCCEEDED and self._newest_before(node) > done.turn:
+                return True
+            node = node.parent.node
+        return False
+
     def live(self, work: Work) -> LiveAttempt | None:
         """Return the attempt of a leaf that has no end in the record."""
         return self._past.live.get(work.path)
@@ -118,17 +130,19 @@ class Lineage:
 
     def ended(self, node: Node) -> None:
         """Note that a task is final: what comes after it comes after everything before it too."""
-        upstream = (node.parent.nodes[name] for name in node.task.dependencies)
-        self._newest[node] = max(self._newest.get(node, 0), *(self._newest.get(other, 0) for other in upstream), 0)
+        self._newest[node] = max(self._newest.get(node, 0), self._newest_before(node))
 
     def _before(self, work: Work) -> int:
         """Return the last turn in which something that the leaf depends on was done."""
         newest, node = 0, work.node
         while node is not None:
-            for name in node.task.dependencies:
-                newest = max(newest, self._newest.get(node.parent.nodes[name], 0))
+            newest = max(newest, self._newest_before(node))
             node = node.parent.node
         return newest
+
+    def _newest_before(self, node: Node) -> int:
+        upstream = (node.parent.nodes[name] for name in node.task.dependencies)
+        return max((self._newest.get(other, 0) for other in upstream), default=0)
 
 
 def tidy_past(state: StateFolder, run: str, past: Past) -> None:

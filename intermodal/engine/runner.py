@@ -35,7 +35,7 @@ from intermodal.engine.temporary import discard
 from intermodal.errors import EnvironmentProblem, IntermodalError
 from intermodal.spec.types import Container, Importer, Pipeline
 
-_UNATTENDED = frozenset({FailureClass.ENGINE_LOST, FailureClass.KILLED})
+_LOST = frozenset({FailureClass.ENGINE_LOST, FailureClass.KILLED})
 """How an adopted attempt may have ended that says nothing about its step: with its engine, or by who killed its runner."""
 
 
@@ -227,7 +227,7 @@ class Runner:
                 self._provide(name, work)
         except RecordProblem:
             raise  # no failure of the task, whose end may be on record already: the run cannot go on
-        except IntermodalError as error:
+        except (IntermodalError, OSError) as error:  # an OSError: the folder of a volume cannot be made
             self._finish(work, State.FAILED, failure=refusal(error))
 
     def _provide(self, name: str, work: Work) -> None:
@@ -271,6 +271,8 @@ class Runner:
     def _from_cache(self, job: Job) -> bool:
         """Finish the job from the cache if it can be; a damaged entry is a miss."""
         off = self._planner.caching_off(job.work)
+        if self._lineage.again(job.work):
+            off = "a task before it ran again"
         found = look_up(job.identity.fingerprint, off, self._services.database, self._services.store)
         job.reason = found.reason
         if found.damaged:
@@ -360,10 +362,10 @@ class Runner:
     def _retry(self, job: Job, failure: Failure | None) -> bool:
         """Schedule another attempt if the task has one left."""
         policy, attempts = job.work.task.retry, job.attempts
-        lost = job.live is not None and failure is not None and failure.kind in _UNATTENDED
+        lost = job.live is not None and (job.unattended or (failure is not None and failure.kind in _LOST))
         delay = 0.0 if lost else policy.delay * policy.factor ** (attempts - 1)
         over = attempts > policy.count or time.monotonic() + delay > job.first_attempt + policy.total
-        if lost:  # an attempt that died with its runner says nothing about the step
+        if lost:  # it belongs to the runner that was killed: to resume is to try again
             job.restart_after(job.plan.number)
         elif over:
             return False

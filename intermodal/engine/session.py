@@ -15,7 +15,7 @@ from typing import Any
 from intermodal.engine.arguments import read_arguments
 from intermodal.engine.artifacts import Artifact, Inputs, Outputs
 from intermodal.engine.backend import Backend
-from intermodal.engine.database import Database
+from intermodal.engine.database import Database, RecordProblem
 from intermodal.engine.execution import Executor
 from intermodal.engine.faults import Faults
 from intermodal.engine.fit import check_fit
@@ -193,16 +193,23 @@ class Session:
         return self._store.publish(path, file_hash=self._database.file_hash)
 
     def execute(self, runner: Runner) -> Result:
-        """Run to the end; record and link the outputs."""
-        state, outputs = State.FAILED, Outputs()
+        """Run to the end; link and record the outputs. What cannot be recorded has not ended: `resume` goes on with it."""
         folder = self.state.run(runner.run_id)
         files: dict[str, Path] = {}
         try:
             state, outputs = runner.run()
+        except RecordProblem:
+            raise
+        except BaseException:
+            self._database.end_run(runner.run_id, State.FAILED.value, Outputs())
+            raise
+        try:
             files = self._link(folder / "outputs", outputs)
-            self._faults.reach("run:outputs")
-        finally:
-            self._database.end_run(runner.run_id, state.value, outputs)
+        except OSError:
+            if state.green:
+                raise
+        self._faults.reach("run:outputs")
+        self._database.end_run(runner.run_id, state.value, outputs)
         self._faults.reach("run:ended")
         return Result(runner.run_id, state, folder, outputs, files)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -30,6 +32,7 @@ class Case:
     backend: str
     project: Path
     arguments: dict[str, str] = field(default_factory=dict)
+    _children: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.temporary.mkdir(parents=True, exist_ok=True)
@@ -51,7 +54,7 @@ class Case:
         return {**os.environ, "TMPDIR": str(self.temporary), "PYTHONPATH": str(Path(__file__).parents[2]), **more}
 
     def start(self, verb: str, *words: str, **environment: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        child = subprocess.Popen(
             self.command(verb, *words),
             cwd=self.project,
             env=self.environment(**environment),
@@ -60,11 +63,13 @@ class Case:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._children.append(child)
+        return child
 
     def do(self, verb: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a verb to its end, however that comes."""
-        with self.start(verb, *words, **environment) as child:
-            out, error = child.communicate(timeout=300)
+        child = self.start(verb, *words, **environment)
+        out, error = child.communicate(timeout=120)
         return subprocess.CompletedProcess(child.args, child.returncode, out, error)
 
     def running(self, *more: str) -> list[str]:
@@ -84,7 +89,42 @@ class Case:
             done = self.resume()
             assert done.returncode == 0, done.stderr
 
+    def let_go(self) -> None:
+        """Let the steps end that wait for it."""
+        folder = self.state / "volumes" / LEDGER
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "go").touch()
+
+    def wait_for(self, word: str, times: int = 1) -> None:
+        """Wait until the steps have done something so often."""
+        deadline = time.monotonic() + 120
+        while self.ledger()[word] < times:
+            assert time.monotonic() < deadline, f"{word}: {self.ledger()}"
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """End what runs still: nothing, but where a test failed."""
+        for child in self._children:
+            child.kill()
+            child.communicate()
+        for row in self.query("SELECT handle FROM attempts WHERE ended IS NULL") if self.has_record() else []:
+            self._end(str(row["handle"]))
+
+    def _end(self, handle: str) -> None:
+        if self.backend == "docker":
+            with closing(docker.APIClient(version="auto")) as client, contextlib.suppress(docker.errors.APIError):
+                client.remove_container(handle, force=True)
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(handle.partition(":")[0]), signal.SIGUSR1)
+
     # What is true now
+
+    def has_record(self) -> bool:
+        """Whether there is a database with its tables."""
+        return (self.state / "intermodal.db").exists() and bool(
+            self.query("SELECT * FROM sqlite_master WHERE name='attempts'")
+        )
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         with closing(sqlite3.connect(self.state / "intermodal.db")) as connection:
@@ -111,8 +151,7 @@ class Case:
 
     def containers(self) -> list[str]:
         """Return the containers that the engine has of this state folder."""
-        client = docker.APIClient(base_url=os.environ.get("DOCKER_HOST"), version="auto")
-        with closing(client):
+        with closing(docker.APIClient(version="auto")) as client:
             filters = {"label": f"io.intermodal.state={self.state.resolve()}"}
             return [str(item["Names"]) for item in client.containers(all=True, filters=filters)]
 
@@ -133,6 +172,8 @@ class Case:
         assert self.recorded()["state"] == "SUCCEEDED" and self.recorded()["ended"]
         assert self.tasks() == expected.tasks
         assert self.query("SELECT path, number FROM attempts WHERE ended IS NULL") == []
+        numbers = "SELECT path FROM attempts GROUP BY path HAVING MIN(number) != 1 OR MAX(number) != COUNT(*)"
+        assert self.query(numbers) == []
         assert {word: count for word, count in self.ledger().items() if word.endswith(" end")} == expected.ends
         assert self.left_behind() == []
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from intermodal.backends.docker import DockerBackend
 from tests.backends.project import make_project
 from tests.crash import pipelines
 from tests.crash.case import Case, Expected
@@ -39,7 +42,7 @@ SAID = {
     },
 }
 
-MakeCase = Callable[[str, Path], Case]
+MakeCase = Callable[..., Case]
 
 
 @pytest.fixture(scope="session")
@@ -53,39 +56,56 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def shared(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What takes long and is the same for all states: environments, and the content hashes of images."""
-    folder = tmp_path_factory.mktemp("shared")
-    for name in ("envs", "images"):
-        (folder / name).mkdir()
-    return folder
+    return tmp_path_factory.mktemp("shared")
 
 
 @pytest.fixture(scope="session")
-def make_case(project: Path, shared: Path) -> MakeCase:
-    """Make a case of a backend in a folder."""
+def cases(project: Path, shared: Path) -> MakeCase:
+    """Make a case of a backend in a folder; the pipeline is the one that is killed everywhere, if no other is named."""
 
-    def make(backend: str, folder: Path) -> Case:
-        pipeline = PIPELINES[backend](IMAGES[backend])
-        compiled = project / f"{pipeline.name}.yaml"
-        if not compiled.exists():
-            pipelines.compiled(pipeline, project)
-        arguments = {"source": str(project / "source.txt")} if pipeline.name == "rich" else {}
+    def make(backend: str, folder: Path, pipeline: Callable[[str], Any] | None = None) -> Case:
+        defined = (pipeline or PIPELINES[backend])(IMAGES[backend])
+        folder.mkdir(exist_ok=True)
+        compiled = pipelines.compiled(defined, folder)
+        arguments = {"source": str(project / "source.txt")} if defined.name == "rich" else {}
         case = Case(folder, compiled, backend, project, arguments)
-        case.state.mkdir(parents=True)
-        for place in shared.iterdir():
-            (case.state / place.name).symlink_to(place)
+        case.state.mkdir(parents=True, exist_ok=True)
+        (shared / "envs").mkdir(exist_ok=True)
+        (case.state / "envs").symlink_to(shared / "envs")
+        if backend == "docker":
+            if not (shared / "images").exists():
+                engine = DockerBackend()
+                engine.prepare(shared)
+                engine.resolve_image(IMAGES[backend])
+                engine.close()
+            shutil.copytree(shared / "images", case.state / "images")
         return case
 
     return make
 
 
+@pytest.fixture
+def make_case(cases: MakeCase) -> Iterator[MakeCase]:
+    """Make cases as `cases` does; whatever a failing test leaves of them is ended."""
+    made: list[Case] = []
+
+    def make(*given: Any) -> Case:
+        made.append(cases(*given))
+        return made[-1]
+
+    yield make
+    for case in made:
+        case.close()
+
+
 @pytest.fixture(scope="session")
-def truth(make_case: MakeCase, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Expected]:
+def truth(cases: MakeCase, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Expected]:
     """Return what a backend's pipeline gives when nobody kills anything; what matters of it is written here by hand."""
     known: dict[str, Expected] = {}
 
     def ask(backend: str) -> Expected:
         if backend not in known:
-            case = make_case(backend, tmp_path_factory.mktemp("truth"))
+            case = cases(backend, tmp_path_factory.mktemp("truth"))
             started = time.monotonic()
             done = case.run()
             seconds = time.monotonic() - started

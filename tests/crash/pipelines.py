@@ -124,6 +124,63 @@ def rich(image: str) -> Any:
     return pipeline
 
 
+def plain(image: str, name: str, code: str = "") -> Any:
+    """Return a step without inputs that does `code` and says its name."""
+
+    def body(out: dsl.OutputPath(str)):
+        return step(image, f'{code}\nPath(argv[0]).write_text("{name}")', name, out)
+
+    body.__name__ = name
+    return dsl.container_component(body)
+
+
+AWAIT_GO = """
+while not (place("/ledger") / "go").exists():
+    time.sleep(0.05)
+"""
+
+
+def heavy(image: str) -> Any:
+    """A step, and after it one that writes six megabytes once a file `go` lies beside the ledger."""
+
+    @dsl.container_component
+    def load(data: dsl.Output[dsl.Dataset]):
+        return step(image, AWAIT_GO + 'Path(argv[0]).write_bytes(b"x" * 6 * 2**20)', "load", data.path)
+
+    @dsl.pipeline(name="heavy")
+    def pipeline():
+        on_ledger(load()).after(on_ledger(plain(image, "light")()))
+
+    return pipeline
+
+
+def mend(image: str) -> Any:
+    """A step fails until a file `go` lies beside the ledger; one is skipped by that, one runs all the same, and one tells of it."""
+    fragile = plain(image, "fragile", '(place("/ledger") / "go").exists() or sys.exit(4)')
+
+    @dsl.pipeline(name="mend")
+    def pipeline():
+        with dsl.ExitHandler(on_ledger(components(image)["tell"]())):
+            broken = on_ledger(fragile()).after(on_ledger(plain(image, "light")()))
+            on_ledger(plain(image, "follow")()).after(broken)
+            on_ledger(plain(image, "clean")()).after(broken).ignore_upstream_failure()
+
+    return pipeline
+
+
+def secret(image: str) -> Any:
+    """A step that waits for `go` and then looks whether it was given its secret, in both ways."""
+    code = 'assert os.environ["TOKEN"] == (place("/secrets") / "token").read_text()'
+
+    @dsl.pipeline(name="secret")
+    def pipeline():
+        task = on_ledger(plain(image, "user", AWAIT_GO + code)())
+        kubernetes.use_secret_as_env(task, "vault", {"token": "TOKEN"})
+        kubernetes.use_secret_as_volume(task, "vault", "/secrets")
+
+    return pipeline
+
+
 def compiled(pipeline: Any, folder: Path) -> Path:
     """Return the pipeline as IR YAML."""
     path = folder / f"{pipeline.name}.yaml"

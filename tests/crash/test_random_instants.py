@@ -32,7 +32,7 @@ def kill_after(child: subprocess.Popen[str], seconds: float) -> bool:
 
 
 def begun(case: Case) -> bool:
-    return (case.state / "intermodal.db").exists() and bool(case.query("SELECT id FROM runs"))
+    return case.has_record() and bool(case.query("SELECT id FROM runs"))
 
 
 def finish(case: Case) -> None:
