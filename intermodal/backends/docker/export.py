@@ -11,7 +11,7 @@ import docker.errors
 from docker import APIClient
 
 from intermodal.backends.docker.client import explain
-from intermodal.backends.docker.container import LABEL_QUERY
+from intermodal.backends.docker.temporary import owner_labels
 from intermodal.engine.backend import Image
 from intermodal.errors import EnvironmentProblem
 
@@ -21,7 +21,7 @@ def export(client: APIClient, image: Image, path: PurePosixPath, folder: Path) -
     place = f"image {image.reference}: {path}"
     container = ""
     try:
-        container = str(client.create_container(image.id, command=["none"], labels={LABEL_QUERY: "1"})["Id"])
+        container = str(client.create_container(image.id, command=["none"], labels=owner_labels("export"))["Id"])
         stream, _ = client.get_archive(container, str(path))
         with tempfile.TemporaryFile(dir=folder) as spool:
             for part in stream:
