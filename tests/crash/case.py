@@ -112,7 +112,7 @@ class Case:
 
     def _end(self, handle: str) -> None:
         if self.backend == "docker":
-            with closing(docker.APIClient(version="auto")) as client, contextlib.suppress(docker.errors.APIError):
+            with closing(docker.from_env().api) as client, contextlib.suppress(docker.errors.APIError):
                 client.remove_container(handle, force=True)
         else:
             with contextlib.suppress(ProcessLookupError):
@@ -151,7 +151,7 @@ class Case:
 
     def containers(self) -> list[str]:
         """Return the containers that the engine has of this state folder."""
-        with closing(docker.APIClient(version="auto")) as client:
+        with closing(docker.from_env().api) as client:
             filters = {"label": f"io.intermodal.state={self.state.resolve()}"}
             return [str(item["Names"]) for item in client.containers(all=True, filters=filters)]
 

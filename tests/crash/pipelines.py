@@ -154,6 +154,28 @@ def heavy(image: str) -> Any:
     return pipeline
 
 
+def crowd(image: str) -> Any:
+    """Two steps, for many runners at once: one writes an artifact of what it is told, one reads it."""
+
+    @dsl.container_component
+    def tell(text: str, data: dsl.Output[dsl.Dataset]):
+        code = "folder = Path(argv[1])\nfolder.mkdir()\nfor n in range(20): (folder / str(n)).write_text(argv[0] * 999)"
+        return step(image, code, "tell", text, data.path)
+
+    @dsl.container_component
+    def hear(data: dsl.Input[dsl.Dataset], out: dsl.OutputPath(str)):
+        code = (
+            'Path(argv[1]).write_text("".join(sorted({(Path(argv[0]) / str(n)).read_text()[:9] for n in range(20)})))'
+        )
+        return step(image, code, "hear", data.path, out)
+
+    @dsl.pipeline(name="crowd")
+    def pipeline(text: str) -> str:
+        return on_ledger(hear(data=on_ledger(tell(text=text)).outputs["data"])).outputs["out"]
+
+    return pipeline
+
+
 def mend(image: str) -> Any:
     """A step fails until a file `go` lies beside the ledger; one is skipped by that, one runs all the same, and one tells of it."""
     fragile = plain(image, "fragile", '(place("/ledger") / "go").exists() or sys.exit(4)')
