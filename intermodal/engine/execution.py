@@ -15,6 +15,7 @@ from intermodal.engine.database import RecordProblem
 from intermodal.engine.deadline import Deadline
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass, refusal
 from intermodal.engine.faults import Faults
+from intermodal.engine.hints import suggest_network
 from intermodal.engine.job import Ended, Job
 from intermodal.engine.layout import StateFolder
 from intermodal.engine.platform import Provided
@@ -113,7 +114,10 @@ class Executor:
                 deadline.cancel()
         self._faults.reach("attempt:ended")
         job.unattended = job.live is not None and job.live.started + end.seconds < followed
-        return deadline.failure(end.failure)
+        failure = deadline.failure(end.failure)
+        if failure is not None and launch.network == "none" and self._backend.capabilities.isolates_network:
+            return suggest_network(failure, launch.log, job.work.component.label)
+        return failure
 
     def _begin(self, job: Job, launch: Launch, attempt: Attempt) -> tuple[str, float | None]:
         """Start the attempt, or adopt it; return its handle and the seconds that it may still take."""
