@@ -87,7 +87,7 @@ def instances(task: Task, component: Component, path: str, scope: Scope) -> Sequ
         return Skipped(_unmet(task.condition, tested))
     if task.iterator is None:
         return [Instance(path, inputs)]
-    items = enumerate(loop_items(task, inputs, path))
+    items = enumerate(loop_items(task, component, inputs, path))
     return [_iteration(component, item, f"{path}/{index}") for index, item in items]
 
 

@@ -18,6 +18,7 @@ from intermodal.engine.naming import safe_name
 from intermodal.engine.placeholders import Context, View
 from intermodal.engine.values import check_output, decode_output, invalid
 from intermodal.engine.written import check_text, read_regular
+from intermodal.spec.document import plain
 from intermodal.spec.types import Component, OutputArtifact, Value
 
 METADATA_ONLY = ("system.Metrics", "system.ClassificationMetrics", "system.SlicedClassificationMetrics")
@@ -132,7 +133,7 @@ class Outbox:
     def _one(self, name: str, declared: OutputArtifact, reported: Mapping[str, Any], publish: Publish) -> Artifact:
         given = str(self._output_path(name))
         uri = str(reported.get("custom_path") or reported.get("uri") or given)
-        metadata = reported.get("metadata", {})
+        metadata = plain(reported.get("metadata", {}))
         if not isinstance(metadata, dict):
             raise invalid(f"executor output: metadata of {name!r} is not an object")
         if "://" in uri:

@@ -125,8 +125,12 @@ def bind(component: Component, given: Inputs, place: str, *, inner: bool = True)
     return Inputs(parameters, dict(given.artifacts), channels)
 
 
-def loop_items(task: Task, inputs: Inputs, place: str) -> list[Inputs]:
-    """Return the inputs of each iteration: the items input taken out, the item put in. Raises BadInput."""
+def loop_items(task: Task, component: Component, inputs: Inputs, place: str) -> list[Inputs]:
+    """Return the inputs of each iteration of `component`: the items input taken out, the item put in. Raises BadInput.
+
+    The items stay where a task inside takes them: so the SDK compiles a loop over a list within a loop over the same list. (KFP's
+    driver takes them out even so, and the inner loop fails.)
+    """
     iterator = task.iterator
     if iterator is None:
         raise AssertionError("only a loop has items")
@@ -134,8 +138,9 @@ def loop_items(task: Task, inputs: Inputs, place: str) -> list[Inputs]:
     given = inputs.artifacts if iterator.over_artifacts else inputs.parameters
     if iterator.raw is None and given.get(source) is None:
         raise BadInput(f"{place}: loops over its input {source!r}, which has no value")
+    gone = set() if _takes(component, source) else {source}
     if iterator.over_artifacts:
-        rest = {key: value for key, value in inputs.artifacts.items() if key != source}
+        rest = {key: value for key, value in inputs.artifacts.items() if key not in gone}
         return [Inputs(inputs.parameters, {**rest, iterator.item: (item,)}) for item in inputs.artifacts[source]]
     items: Value = list(iterator.raw) if iterator.raw is not None else inputs.parameters[source]
     if isinstance(items, str):
@@ -145,5 +150,13 @@ def loop_items(task: Task, inputs: Inputs, place: str) -> list[Inputs]:
             raise BadInput(f"{place}: loops over {shorten(items)}, which is not a list") from error
     if not isinstance(items, list):
         raise BadInput(f"{place}: loops over {shorten(items)}, which is not a list")
-    others = {name: value for name, value in inputs.parameters.items() if name != iterator.input}
+    others = {name: value for name, value in inputs.parameters.items() if name not in gone}
     return [Inputs({**others, iterator.item: item}, inputs.artifacts) for item in items]
+
+
+def _takes(component: Component, name: str) -> bool:
+    """Whether a task inside of a graph refers to the graph's input `name`."""
+    dag = component.implementation
+    tasks = dag.tasks.values() if isinstance(dag, Dag) else ()
+    sources = (source for task in tasks for source in (*task.parameters.values(), *task.artifacts.values()))
+    return any(isinstance(source, FromInput) and source.name == name for source in sources)

@@ -38,7 +38,17 @@ def validate(pipeline: Pipeline) -> None:
             _check_dag(pipeline, component, component.implementation)
         elif isinstance(component.implementation, Importer):
             _check_importer(pipeline, component, component.implementation)
+    for name, declared in pipeline.root.input_parameters.items():
+        if declared.type is ParameterType.TASK_FINAL_STATUS:
+            raise _no_status(f"pipeline {pipeline.name}", name)
     _check_recursion(pipeline)
+
+
+def _no_status(place: str, name: str) -> Unsupported:
+    return Unsupported(
+        f"{place}: input {name!r} is the final status of another task, and there is none",
+        hint="a component with a PipelineTaskFinalStatus runs as the exit task of an ExitHandler",
+    )
 
 
 def _check_names(component: Component) -> None:
@@ -113,10 +123,7 @@ def _check_task(pipeline: Pipeline, component: Component, dag: Dag, task: Task) 
             _check_producer(pipeline, dag, source, f"{place}: a claim, secret or config map")
     for name, declared in pipeline.components[task.component].input_parameters.items():
         if declared.type is ParameterType.TASK_FINAL_STATUS and name not in task.parameters:
-            raise Unsupported(
-                f"{place}: input {name!r} is the final status of another task, and it is given none",
-                hint="a component with a PipelineTaskFinalStatus runs as the exit task of an ExitHandler",
-            )
+            raise _no_status(place, name)
     _check_iterator(task, place)
 
 

@@ -181,7 +181,7 @@ class Interpreter:
         artifacts: dict[str, list[Thing]],
     ) -> Seen:
         seen = []
-        for index, (more, things) in enumerate(_rounds(task, parameters, artifacts)):
+        for index, (more, things) in enumerate(_rounds(task, component, parameters, artifacts)):
             here = f"{path}/{index}"
             try:
                 seen.append(self._instance(here, name, task, component, more, things))
@@ -265,12 +265,13 @@ class Interpreter:
         written = known.get(uri["runtimeParameter"]) if "runtimeParameter" in uri else fill(uri["constant"], look_up)
         if not written:
             raise Wrong("the importer has no URI")
-        metadata = {
-            fill(key, look_up): fill_everywhere(value, look_up) for key, value in importer.get("metadata", {}).items()
-        }
+        metadata = fill_everywhere(importer.get("metadata", {}), look_up, typed=True)
+        if importer.get("downloadToWorkspace"):
+            metadata["_kfp_workspace"] = True
         (name,) = component["outputDefinitions"]["artifacts"]
         kind = importer["typeSchema"].get("schemaTitle", "system.Artifact")
-        return Values({}, {name: [Thing(kind, self._executor.fetch(written), metadata=metadata)]})
+        kept = written if written.startswith(("gs://", "s3://", "minio://", "oci://")) else ""
+        return Values({}, {name: [Thing(kind, self._executor.fetch(written), kept, metadata)]})
 
     def _container(
         self,
@@ -295,6 +296,7 @@ class Interpreter:
                     (pair["name"], fill(str(pair.get("value", "")), leaf.look_up)) for pair in container.get("env", [])
                 ],
                 image=fill(container["image"], leaf.look_up),
+                parameters=inputs.parameters,
             )
             code = self._executor.run(step, place, inputs.artifacts, leaf.lists)
             if code == 0:
@@ -306,16 +308,28 @@ class Interpreter:
 
 
 def _rounds(
-    task: dict[str, Any], parameters: dict[str, Any], artifacts: dict[str, list[Thing]]
+    task: dict[str, Any], component: dict[str, Any], parameters: dict[str, Any], artifacts: dict[str, list[Thing]]
 ) -> Iterator[tuple[dict[str, Any], dict[str, list[Thing]]]]:
-    """Yield the inputs of each round of a loop: the list taken out, the item put in."""
+    """Yield the inputs of each round of a loop: the list taken out (unless a task inside takes it too), the item put in."""
+    inside = [
+        kind
+        for inner in component.get("dag", {}).get("tasks", {}).values()
+        for kind in inner.get("inputs", {}).values()
+    ]
+    taken = {
+        reference
+        for kind in inside
+        for source in kind.values()
+        for how, reference in source.items()
+        if how in ("componentInputParameter", "componentInputArtifact")
+    }
     if "artifactIterator" in task:
         iterator = task["artifactIterator"]
         source = iterator["items"]["inputArtifact"]
         if source not in artifacts:
             raise Wrong(f"nobody made {source}")
         for thing in artifacts[source]:
-            rest = {key: things for key, things in artifacts.items() if key != source}
+            rest = {key: things for key, things in artifacts.items() if key != source or key in taken}
             yield parameters, {**rest, iterator["itemInput"]: [thing]}
         return
     iterator = task["parameterIterator"]
@@ -328,7 +342,7 @@ def _rounds(
     if type(items) is not list:
         raise Wrong(f"{items!r} is no list")
     for item in items:
-        rest = {key: value for key, value in parameters.items() if key != source}
+        rest = {key: value for key, value in parameters.items() if key != source or key in taken}
         yield {**rest, iterator["itemInput"]: item}, artifacts
 
 

@@ -32,7 +32,7 @@ class Values:
 
 @dataclass
 class Step:
-    """One attempt of a container. `look_up` gives the text of a placeholder, given where inputs and outputs lie."""
+    """One attempt of a container."""
 
     path: str
     attempt: int
@@ -40,6 +40,7 @@ class Step:
     args: list[str]
     env: list[tuple[str, str]]
     image: str
+    parameters: dict[str, Any]
 
 
 class Place:

@@ -112,6 +112,17 @@ def test_values_from_outside_a_loop_stay_what_they_are(agree: Agree):
     assert json.loads(agree(pipeline).outputs["Output"]) == expected
 
 
+def test_a_loop_within_a_loop_over_the_same_list(agree: Agree):
+    @dsl.pipeline(name="p")
+    def pipeline(items: list) -> str:
+        with dsl.ParallelFor(items) as a, dsl.ParallelFor(items) as b:
+            joined = join(left=a, right=b)
+        return show_list(values=dsl.Collected(joined.outputs["out"])).outputs["out"]
+
+    # The SDK gives both items one name, so the inner one hides the outer.
+    assert json.loads(agree(pipeline, items=["x", "y"]).outputs["Output"]) == [["x|x", "y|y"], ["x|x", "y|y"]]
+
+
 def test_skipped_iterations_contribute_nothing(agree: Agree):
     @dsl.pipeline(name="p")
     def pipeline() -> str:

@@ -91,14 +91,19 @@ def fill(template: str, look_up: Any) -> str:
     return done + rest
 
 
-def fill_everywhere(value: Any, look_up: Any) -> Any:
-    """Fill the placeholders of every text in a constant."""
+def fill_everywhere(value: Any, look_up: Any, *, typed: bool = False) -> Any:
+    """Fill the placeholders of every text in a constant; `typed`: one that is a placeholder alone becomes the value itself."""
     if type(value) is str:
+        if typed and value.startswith("{{$") and value.find("}}") == len(value) - 2:
+            return look_up(value[2:-2])
         return fill(value, look_up)
     if type(value) is list:
-        return [fill_everywhere(item, look_up) for item in value]
+        return [fill_everywhere(item, look_up, typed=typed) for item in value]
     if type(value) is dict:
-        return {key: fill_everywhere(item, look_up) for key, item in value.items()}
+        return {
+            (fill(key, look_up) if typed else key): fill_everywhere(item, look_up, typed=typed)
+            for key, item in value.items()
+        }
     return value
 
 

@@ -145,6 +145,9 @@ def test_a_component_that_asks_how_another_task_ended_is_an_exit_task_or_refused
         given = {"taskFinalStatus": {"producerTask": other}} if name == "second" else {"runtimeValue": {"constant": {}}}
         document["root"]["dag"]["tasks"][name]["inputs"]["parameters"]["status"] = given
     assert load(tmp_path, document).root.implementation.tasks["second"].dependencies == ("first",)
+    document["root"]["inputDefinitions"] = {"parameters": {"end": {"parameterType": "TASK_FINAL_STATUS"}}}
+    with pytest.raises(Unsupported, match="pipeline p: input 'end' is the final status of another task"):
+        load(tmp_path, document)
 
 
 def test_the_pipelines_own_deadline_and_workspace_are_read_and_the_rest_listed(tmp_path: Path):

@@ -171,7 +171,7 @@ class _Flattening:
         if task.iterator is None:
             self._one(instance, task, component, path, Link(task), _known(instance, task), after, ())
             return
-        iterations = self._iterations(instance, task, path)
+        iterations = self._iterations(instance, task, component, path)
         ends: list[list[str]] = []
         for index, known in enumerate(iterations):
             order = ends[index - task.iterator.limit] if 0 < task.iterator.limit <= index else []
@@ -222,7 +222,7 @@ class _Flattening:
 
     # Loops
 
-    def _iterations(self, instance: _Instance, task: Task, path: str) -> list[Inputs]:
+    def _iterations(self, instance: _Instance, task: Task, component: Component, path: str) -> list[Inputs]:
         """Return what is known of each iteration's inputs."""
         if task.iterator is None:
             raise AssertionError("only a loop has iterations")
@@ -235,7 +235,7 @@ class _Flattening:
         if task.iterator.raw is None and task.iterator.input not in known.parameters:
             self._loops.append(Loop(path, self._fan_out, self._fan_out))
             return [known] * self._fan_out
-        items = loop_items(task, known, path)
+        items = loop_items(task, component, known, path)
         self._loops.append(Loop(path, len(items), None))
         return items
 
