@@ -9,7 +9,7 @@ TESTS ?= tests
 INTERMODAL := .venv/bin/intermodal
 READY := .venv/.ready
 
-.PHONY: help venv pipeline-local test test-fast engine browser images bench compile lock lint clean
+.PHONY: help venv pipeline-local test test-fast engine browser images bench conformance compile lock lint clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -41,6 +41,10 @@ test-fast: venv ## the tests that need no engine and no browser, on all cores
 
 bench: images ## measure the engine beside its peers (NAMES="chain start": some of it; WRITE=1: into docs/benchmarks.md)
 	.venv/bin/python -m benchmarks $(NAMES) $(if $(WRITE),--write)
+
+conformance: engine ## run the pipelines of CORPUS, a checkout of kubeflow/pipelines (ONLY=text: some of them), and judge each
+	@$(INTERMODAL) build base
+	@.venv/bin/python -m tests.corpus $(or $(CORPUS),$(error say where the checkout is: make conformance CORPUS=...)) $(addprefix --only ,$(ONLY))
 
 compile: venv ## compile the pipeline to IR YAML: dist/ner.yaml
 	@$(INTERMODAL) compile pipelines/ner.py -o dist/ner.yaml

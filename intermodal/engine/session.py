@@ -26,7 +26,7 @@ from intermodal.engine.options import Options
 from intermodal.engine.planner import Planner
 from intermodal.engine.python import PythonSteps
 from intermodal.engine.record import Observer, Record
-from intermodal.engine.resources import Ledger, machine
+from intermodal.engine.resources import Demand, Ledger, machine
 from intermodal.engine.resume import Past, RunLock, StateUse, read_past, read_request, sweep, tidy_past
 from intermodal.engine.runner import Runner, Services
 from intermodal.engine.states import State
@@ -68,12 +68,15 @@ class Request:
 class Session:
     """An opened state folder and a backend, ready for one run. Close it (`with`)."""
 
-    def __init__(self, state: Path, backend: Backend, settings: Settings, options: Options) -> None:
-        """`state` is made if absent; nothing is asked of the backend yet."""
+    def __init__(
+        self, state: Path, backend: Backend, settings: Settings, options: Options, total: Demand | None = None
+    ) -> None:
+        """`state` is made if absent; nothing is asked of the backend yet. `total` is what steps may take: this machine, if None."""
         self.state = StateFolder.at(state)
         self.backend = backend
         self._settings = settings
         self._options = options
+        self._total = total or machine()
         self._faults = Faults.of(os.environ)
         self._database = Database(self.state.database)
         self._store = Store(self.state.store, self._faults)
@@ -175,7 +178,7 @@ class Session:
         self, pipeline: Pipeline, inputs: Inputs, run_id: str, names: Mapping[str, str], observer: Observer, past: Past
     ) -> Runner:
         """Check the pipeline against this machine and put the runner together."""
-        ledger = Ledger(machine(), self._options.slots)
+        ledger = Ledger(self._total, self._options.slots)
         check_fit(pipeline, inputs, ledger)
         state, backend, options = self.state, self.backend, self._options
         python = PythonSteps(state.root, backend)
