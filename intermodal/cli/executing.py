@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from intermodal.cli.progress import printable
+from intermodal.cli.text import printable
 from intermodal.engine.runner import Runner
 from intermodal.engine.session import Result, Session
 from intermodal.engine.states import State

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO
 
 from intermodal.backends.logs import LineSplitter
-from intermodal.cli.progress import printable
 from intermodal.cli.records import open_database
 from intermodal.cli.targets import WORDS_HELP, Target, find_target, known_paths, no_such_task, task_names
+from intermodal.cli.text import printable
 from intermodal.engine.database import Database
 from intermodal.engine.layout import StateFolder
 from intermodal.engine.resume import is_held

@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     ):
         runner = session.resume(found["id"], observer)
         observer.begin(runner.run_id, session.notes(kept.pipeline))
+        observer.watch(runner.graph, runner.usage)
         result = execute(session, runner)
     print_result(result, as_json=args.json)
     return exit_code(result.state)

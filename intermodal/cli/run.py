@@ -141,6 +141,7 @@ def run(args: argparse.Namespace) -> int:
     ):
         runner = session.runner(request, observer)
         observer.begin(runner.run_id, session.notes(request.pipeline))
+        observer.watch(runner.graph, runner.usage)
         result = execute(session, runner)
     print_result(result, as_json=args.json)
     return exit_code(result.state)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from intermodal.cli.progress import duration
 from intermodal.cli.records import local_time, open_database, shown_state
+from intermodal.cli.text import duration
 
 HELP = "list the runs of this state folder"
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
 from intermodal.cli.backends import backend_of
 from intermodal.cli.records import open_database
 from intermodal.cli.targets import WORDS_HELP, find_target, one_task
+from intermodal.cli.terminal import dying_tidily
 from intermodal.engine.backend import Shells
 from intermodal.engine.database import Database
 from intermodal.engine.layout import StateFolder
@@ -46,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         target = find_target(database, state, args.words)
         past = find_attempt(database, state, target.run_id, one_task(target, database, state), args.attempt)
-        with _dying_tidily():
+        with dying_tidily():
             return _open(database, state, past, args.command)
     finally:
         use.release()
@@ -101,18 +99,3 @@ def _introduce(past: PastAttempt, notes: tuple[str, ...]) -> None:
         "its command is in the history: arrow up, Enter; outputs are a copy that goes when you leave",
     ]
     print("\n".join(lines), file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _dying_tidily() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end this through every `finally`: the terminal must be put back, secrets removed."""
-
-    def leave(number: int, _: object) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

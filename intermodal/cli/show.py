@@ -6,8 +6,8 @@ import argparse
 import json
 import sqlite3
 
-from intermodal.cli.progress import duration
 from intermodal.cli.records import INTERRUPTED, find_run, local_time, open_database, shown_state
+from intermodal.cli.text import duration
 from intermodal.engine.states import State
 
 HELP = "show a run: its tasks, failures and outputs"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from intermodal.engine.artifacts import Outputs
 from intermodal.engine.attempt import Attempt
-from intermodal.engine.backend import Backend, Image, Launch
+from intermodal.engine.backend import Backend, Image, Launch, Meter, Usage
 from intermodal.engine.database import RecordProblem
 from intermodal.engine.deadline import Deadline
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass, refusal
@@ -153,6 +153,15 @@ class Executor:
         finally:
             with self._lock:
                 self._active.pop(path, None)
+
+    def usage(self) -> dict[str, Usage]:
+        """Return what each live attempt uses, by the path of its task, as far as the backend can tell."""
+        if not isinstance(self._backend, Meter):
+            return {}
+        with self._lock:
+            active = dict(self._active)
+        found = {path: self._backend.usage(handle) for path, handle in active.items()}
+        return {path: used for path, used in found.items() if used is not None}
 
     def tidy(self, ended: Ended) -> None:
         """Remove what an ended attempt leaves: its container, and outputs that are in the store by now.

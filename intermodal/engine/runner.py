@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from intermodal.engine.artifacts import Inputs, Outputs
-from intermodal.engine.backend import Backend
+from intermodal.engine.backend import Backend, Usage
 from intermodal.engine.claims import is_claim_operation, operate_claim
 from intermodal.engine.database import Database, RecordProblem
 from intermodal.engine.execution import Executor
@@ -133,6 +133,10 @@ class Runner:
     def stop(self) -> None:
         """Ask the run to stop; safe in a signal handler."""
         self._events.put(_Stop())
+
+    def usage(self) -> dict[str, Usage]:
+        """Return what each live attempt uses now, by the path of its task; asks the backend, so it takes a moment."""
+        return self._services.executor.usage()
 
     def _start_clock(self) -> threading.Timer | None:
         given = (self._options.timeout, self.graph.pipeline.deadline)

@@ -19,7 +19,8 @@ from intermodal.backends.exits import command_text, judge
 from intermodal.backends.logs import LogWriter
 from intermodal.backends.mounts import show_mounts
 from intermodal.backends.process.environments import environment_for
-from intermodal.engine.backend import Capabilities, Exit, Image, Launch, Packages, PullPolicy, extended
+from intermodal.backends.usage import usage_of_sessions
+from intermodal.engine.backend import Capabilities, Exit, Image, Launch, Packages, PullPolicy, Usage, extended
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.errors import EnvironmentProblem
 
@@ -163,6 +164,10 @@ class HostBackend:
         for handle in steps:
             self.remove(handle)
         return len(running)
+
+    def usage(self, handle: str) -> Usage | None:
+        """Return what the step and all it started use, None if it has ended. Implements `Meter`."""
+        return usage_of_sessions({int(handle)})
 
     def close(self) -> None:
         """Nothing is held."""

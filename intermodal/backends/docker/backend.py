@@ -269,7 +269,8 @@ class DockerBackend:
     def usage(self, handle: str) -> Usage | None:
         """Return what the container uses, None if it has ended. Implements `Meter`."""
         try:
-            answer = self._client.stats(handle, stream=False, one_shot=True)
+            # As numbers: some engines take the text `True` for no, and then measure for a second.
+            answer = self._client.stats(handle, stream=0, one_shot=1)
         except (docker.errors.APIError, requests.exceptions.RequestException, EnvironmentProblem):
             return None
         return outcome.read_usage(answer)

@@ -29,8 +29,8 @@ from intermodal.backends.process.components import (
     plain_digest,
 )
 from intermodal.backends.process.environments import environment_for
-from intermodal.backends.process.usage import usage_below
 from intermodal.backends.shells import start_command, write_files
+from intermodal.backends.usage import usage_below
 from intermodal.engine.backend import Capabilities, Exit, Image, Launch, Packages, PullPolicy, Usage, extended
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.errors import EnvironmentProblem

@@ -1,4 +1,4 @@
-"""What a supervised step uses, read from /proc."""
+"""What a step without a container uses, read from /proc."""
 
 from __future__ import annotations
 
@@ -12,20 +12,26 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def usage_below(supervisor: int) -> Usage | None:
-    """Return what the step of this supervisor and all that it started use together, None if there is none.
+    """Return what the step of a supervisor uses, None if it has none."""
+    return usage_of_sessions(_children(supervisor))
 
-    The step leads a session of its own. Children that have ended count with their parents; shared pages count in each process.
+
+def usage_of_sessions(leaders: set[int]) -> Usage | None:
+    """Return what the processes of sessions use together, None if there are none.
+
+    Children that have ended count with their parents; pages that processes share count in each.
     """
-    steps = _children(supervisor)
-    if not steps:
+    if not leaders:
         return None
+    found = False
     seconds, memory = 0.0, 0
     for entry in os.scandir("/proc"):
         fields = _fields(entry.name) if entry.name.isdigit() else None
-        if fields is not None and int(fields[3]) in steps:  # the session
+        if fields is not None and int(fields[3]) in leaders:  # its session
+            found = True
             seconds += sum(map(int, fields[11:15])) / _TICK
             memory += int(fields[21]) * _PAGE
-    return Usage(seconds, memory)
+    return Usage(seconds, memory) if found else None
 
 
 def _children(pid: int) -> set[int]:
