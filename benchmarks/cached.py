@@ -46,7 +46,7 @@ def _cached(path: Path, state: Path, *more: str | Path) -> float:
 
 def _smoke_arguments() -> str:
     """Return the arguments that the pipeline file itself makes of the smoke configuration, as JSON, which is YAML."""
-    from intermodal.cli.sources import read_values
+    from intermodal.sources import read_values
 
     from pipelines import ner
 
