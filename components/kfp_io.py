@@ -7,6 +7,7 @@ messages ExecutorInput and ExecutorOutput, and `LocalPathForURI` of the KFP laun
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -101,10 +102,12 @@ def write_executor_output(path: str | Path, metadata: Mapping[str, Mapping[str, 
 
 
 def run_step(main: Callable[[Sequence[str]], None]) -> NoReturn:
-    """Run a step's `main(argv)`: a StepError is one line on stderr and exit 2; INTERMODAL_DEBUG=1 adds the traceback."""
+    """Run a step's `main(argv)`: a StepError or a full disk is one line on stderr and exit 2; INTERMODAL_DEBUG=1 adds the
+    traceback."""
     try:
         main(sys.argv[1:])
-    except StepError as error:
+    except (StepError, OSError) as raised:
+        error = raised if isinstance(raised, StepError) else _no_room(raised)
         if os.environ.get("INTERMODAL_DEBUG") == "1":
             traceback.print_exc()
         print(f"error: {error.message}", file=sys.stderr)
@@ -112,6 +115,13 @@ def run_step(main: Callable[[Sequence[str]], None]) -> NoReturn:
             print(f"hint: {error.hint}", file=sys.stderr)
         raise SystemExit(2) from None
     raise SystemExit(0)
+
+
+def _no_room(error: OSError) -> StepError:
+    """Return the error for people if a disk is full. Raises `error` again if it is another."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    return StepError(f"no space left on the disk{f' of {error.filename}' if error.filename else ''}")
 
 
 def mounted(path: str) -> Path:

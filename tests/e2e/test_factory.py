@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import docker
@@ -125,18 +126,80 @@ def test_a_reader_that_goes_away_changes_nothing(state: Path):
     assert shown(state)["state"] == "SUCCEEDED"
 
 
-def test_bad_data_fails_its_step_with_the_line_and_leaves_no_result(state: Path, tmp_path: Path):
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "train.jsonl").write_text('{"text": "Anna", "annotations": [[0, 4, "P"]]}\n{broken\n')
-    done = intermodal(state, "run", "pipelines/ner.py", "--config", str(SMOKE), "--arg", f"data={data}")
+ANNA = '{"text": "Anna", "annotations": [[0, 4, "P"]]}\n'
+BAD_DATA: dict[str, tuple[dict[str, str], tuple[str, ...], str]] = {
+    "a broken line": ({"train.jsonl": ANNA + "{broken\n"}, (), "train.jsonl: line 2: is not JSON"),
+    "a label not in the schema": (
+        {"train.jsonl": ANNA, "dev.jsonl": ANNA, "test.jsonl": ANNA},
+        ("--arg", 'entity_types=["PLACE"]'),
+        "label 'P' is not in the schema",
+    ),
+    "an empty validation split": ({"train.jsonl": ANNA, "dev.jsonl": "\n"}, (), "dev.jsonl: is empty"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_bad_data_fails_its_step_with_the_place_and_leaves_no_result(state: Path, tmp_path: Path, case: str):
+    files, more, words = BAD_DATA[case]
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    done = intermodal(state, "run", "pipelines/ner.py", "--config", str(SMOKE), "--arg", f"data={tmp_path}", *more)
     assert done.returncode == 1
-    assert "train.jsonl: line 2" in done.stderr
+    assert words in done.stderr and "Traceback" not in done.stderr
     record = shown(state)
     tasks = {task["path"]: task for task in record["tasks"]}
     assert (tasks["dataset"]["state"], tasks["dataset"]["failure_class"]) == ("FAILED", "user_code")
     assert tasks["selector"]["state"] == "SKIPPED"
     assert "champion" not in record["outputs"]["artifacts"]
+
+
+def test_a_search_that_was_stopped_goes_on_where_it_stood(state: Path):
+    """Ctrl-C in the second trial; the next run finds the study on its volume, and its first trial done."""
+    arguments = ("run", "pipelines/ner.py", "--config", str(SMOKE), "--plain", "--arg", "search.trials=3")
+    arguments += ("--arg", "search.epochs=25", "--arg", "search.pruner=none", "--arg", "training.patience=0")
+    child = subprocess.Popen(command(state, *arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    seen = list(_until(child.stderr, "trial 1: "))
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=120)
+    assert child.returncode == 130
+    assert any("trial 0: macro-F1" in line for line in seen)
+    done = intermodal(state, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 3 trials are done" in done.stderr
+    assert "trial 0:" not in done.stderr.partition("1 of 3 trials are done")[2]
+    (study,) = (state / "volumes" / "intermodal-studies").glob("*/journal.log")
+    assert study.stat().st_size > 0
+
+
+def _until(lines: Iterable[str], words: str) -> Iterator[str]:
+    for line in lines:
+        yield line
+        if words in line:
+            return
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk (a container as root can)")
+def test_no_space_left_is_one_line_and_nothing_is_taken_for_a_result(small_disk: Path):
+    done = intermodal(small_disk / "state", "run", "pipelines/ner.py", "--config", str(SMOKE))
+    assert done.returncode in (1, 3)
+    assert "no space left" in done.stderr or "disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+    record = shown(small_disk / "state")
+    assert record["state"] in ("FAILED", "INTERRUPTED")
+    assert "champion" not in record["outputs"]["artifacts"]
+    assert {task["state"] for task in record["tasks"] if task["path"].endswith(("trainer", "selector"))} != {
+        "SUCCEEDED"
+    }
 
 
 def test_a_step_killed_for_memory_says_so(state: Path, tmp_path: Path):
@@ -194,6 +257,7 @@ def test_an_unknown_backbone_and_a_typo_start_nothing(state: Path):
     for argument, word in (
         ("backbones=[minlm]", "minilm"),
         ("serach.trials=3", "search"),
+        ('search_space={"dropout": {"type": "unifrom", "min": 0, "max": 0.1}}', "did you mean 'uniform'?"),
         ("data=/no/such", "/no/such"),
     ):
         done = intermodal(state, "run", "pipelines/ner.py", "--config", str(SMOKE), "--arg", argument)
