@@ -10,13 +10,15 @@ from pathlib import Path
 
 from intermodal.engine.backend import Limits
 from intermodal.engine.placeholders import Context, resolve
-from intermodal.errors import BadInput
+from intermodal.errors import BadInput, Unsupported
 from intermodal.spec.types import Resources
 
 _MEMORY_UNITS = {
     "": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15,
     "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50,
 }  # fmt: skip
+_NVIDIA = re.compile(r"nvidia\.com/gpu|NVIDIA_.+")
+"""As Kubernetes and as Vertex name them. A slice of one (`nvidia.com/mig-…`) cannot be asked of a container engine."""
 _QUANTITY = re.compile(r"(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)(?P<unit>[A-Za-z]*)")
 
 
@@ -64,13 +66,14 @@ def parse_memory(written: str, place: str) -> int | None:
 def demand_of(resources: Resources, context: Context, task: str) -> tuple[Demand, Limits]:
     """Resolve a task's resources: what the ledger reserves (the request, else the limit) and the container's limits.
 
-    A request without a limit reserves but does not cap. Raises BadInput naming the task and the value.
+    A request without a limit reserves but does not cap. Raises BadInput naming the task and the value, Unsupported for an
+    accelerator that is no NVIDIA GPU.
     """
     cpu_limit = parse_cpus(resolve(resources.cpu_limit, context), f"{task}: CPU limit")
     cpu_request = parse_cpus(resolve(resources.cpu_request, context), f"{task}: CPU request")
     memory_limit = parse_memory(resolve(resources.memory_limit, context), f"{task}: memory limit")
     memory_request = parse_memory(resolve(resources.memory_request, context), f"{task}: memory request")
-    gpus = _gpus(resolve(resources.accelerator_count, context), task) if resources.accelerator_type else 0
+    gpus = _gpus(resolve(resources.accelerator_type, context), resolve(resources.accelerator_count, context), task)
     demand = Demand(
         cpus=cpu_request if cpu_request is not None else cpu_limit or 0.0,
         memory=memory_request if memory_request is not None else memory_limit or 0,
@@ -79,11 +82,19 @@ def demand_of(resources: Resources, context: Context, task: str) -> tuple[Demand
     return demand, Limits(cpus=cpu_limit, memory=memory_limit, gpus=gpus)
 
 
-def _gpus(written: str, task: str) -> int:
-    try:
-        return int(float(written or "1"))
-    except ValueError as error:
-        raise BadInput(f"{task}: accelerator count {written!r} is not a whole number") from error
+def _gpus(kind: str, written: str, task: str) -> int:
+    if not kind:
+        return 0
+    match = re.fullmatch(r"(\d+)(\.0*)?", written or "1")
+    if match is None:
+        raise BadInput(f"{task}: accelerator count {written!r} is not a whole number")
+    count = int(match[1])
+    if count and not _NVIDIA.fullmatch(kind):
+        raise Unsupported(
+            f"{task}: accelerator {kind!r} is not supported: a step can be given NVIDIA GPUs, whole ones",
+            hint="nvidia.com/gpu, or no accelerator",
+        )
+    return count
 
 
 def thread_environment(cpus: float) -> dict[str, str]:
@@ -120,7 +131,7 @@ class Ledger:
         """Raise BadInput if `demand` can never be met here."""
         if not demand.fits(self.total):
             raise BadInput(
-                f"{task}: asks for {_shown(demand)}; this machine has {_shown(self.total)}",
+                f"{task}: asks for {_shown(demand, demand)}; this machine has {_shown(self.total, demand)}",
                 hint="lower the request in the pipeline, or the argument that sets it",
             )
 
@@ -147,6 +158,7 @@ class Ledger:
         self.free = self.free + demand
 
 
-def _shown(demand: Demand) -> str:
-    shown = [f"{demand.cpus:g} CPUs", f"{demand.memory / 2**30:.1f} GiB"]
-    return ", ".join([*shown, f"{demand.gpus} GPUs"] if demand.gpus else shown)
+def _shown(what: Demand, asked: Demand) -> str:
+    """Return `what` in words; GPUs only if some are asked for."""
+    shown = [f"{what.cpus:g} CPUs", f"{what.memory / 2**30:.1f} GiB"]
+    return ", ".join([*shown, f"{what.gpus} GPUs"] if asked.gpus else shown)

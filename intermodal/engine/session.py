@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -178,7 +178,8 @@ class Session:
         self, pipeline: Pipeline, inputs: Inputs, run_id: str, names: Mapping[str, str], observer: Observer, past: Past
     ) -> Runner:
         """Check the pipeline against this machine and put the runner together."""
-        ledger = Ledger(self._total, self._options.slots)
+        total = self._total if self.backend.capabilities.gpu else replace(self._total, gpus=0)
+        ledger = Ledger(total, self._options.slots)
         check_fit(pipeline, inputs, ledger)
         state, backend, options = self.state, self.backend, self._options
         python = PythonSteps(state.root, backend)

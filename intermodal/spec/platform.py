@@ -29,6 +29,8 @@ _KNOWN = frozenset(
     }
 )  # fmt: skip
 
+_SHARED_MEMORY = "/dev/shm"
+
 
 @dataclass(frozen=True)
 class Platform:
@@ -67,17 +69,24 @@ def read_platform(document: dict[str, Any]) -> Platform:
 def _settings(node: Node) -> KubernetesSettings:
     metadata = node.mapping("podMetadata")
     deadline = node.number("activeDeadlineSeconds", 0)
-    memory = node.mapping("enabledSharedMemory")
+    memory = node.mapping("enabledSharedMemory").text("size", "")
+    scratch = []
+    for item in node.nodes("emptyDirMounts"):
+        path, size = item.text("mountPath"), item.text("sizeLimit", "")
+        if path.rstrip("/") == _SHARED_MEMORY and size:  # how pipelines ask for it: the SDK has no other way
+            memory = size
+        else:
+            scratch.append(path)
     return KubernetesSettings(
         config_volumes=(*_config_volumes(node, "secret"), *_config_volumes(node, "config map")),
         config_env=(*_config_env(node, "secret"), *_config_env(node, "config map")),
         fields=tuple((item.text("name"), item.text("fieldPath")) for item in node.nodes("fieldPathAsEnv")),
         labels=_pairs(metadata.mapping("labels")),
         annotations=_pairs(metadata.mapping("annotations")),
-        empty_dirs=tuple(item.text("mountPath") for item in node.nodes("emptyDirMounts")),
+        empty_dirs=tuple(scratch),
         pull_policy=node.text("imagePullPolicy", ""),
         deadline=deadline or None,
-        shared_memory=str(memory.value.get("size") or ""),
+        shared_memory=memory,
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from intermodal.engine.placeholders import Context
 from intermodal.engine.resources import Demand, Ledger, demand_of, machine, parse_cpus, parse_memory, thread_environment
-from intermodal.errors import BadInput
+from intermodal.errors import BadInput, Unsupported
 from intermodal.spec.types import Resources
 
 
@@ -49,6 +49,27 @@ def test_the_request_is_reserved_and_the_limit_caps():
     assert demand.gpus == 2
 
 
+@pytest.mark.parametrize(
+    ("kind", "count", "gpus"), [("nvidia.com/gpu", "", 1), ("NVIDIA_TESLA_T4", "2.0", 2), ("", "3", 0)]
+)
+def test_gpus(kind: str, count: str, gpus: int):
+    demand, limits = demand_of(Resources(accelerator_type=kind, accelerator_count=count), Context({}), "t")
+    assert demand.gpus == limits.gpus == gpus
+
+
+@pytest.mark.parametrize("count", ["1.5", "-1", "many", "nan", "inf"])
+def test_what_is_no_number_of_gpus_is_named(count: str):
+    with pytest.raises(BadInput, match=f"t: accelerator count '{count}'"):
+        demand_of(Resources(accelerator_type="nvidia.com/gpu", accelerator_count=count), Context({}), "t")
+
+
+@pytest.mark.parametrize("kind", ["amd.com/gpu", "nvidia.com/mig-1g.5gb", "cloud-tpus.google.com/v3"])
+def test_another_accelerator_is_refused_by_name(kind: str):
+    with pytest.raises(Unsupported, match=f"t: accelerator '{kind}'"):
+        demand_of(Resources(accelerator_type=kind, accelerator_count="1"), Context({}), "t")
+    assert demand_of(Resources(accelerator_type=kind, accelerator_count="0"), Context({}), "t")[0].gpus == 0
+
+
 def test_threads_follow_the_cpus():
     assert thread_environment(0) == {}
     assert set(thread_environment(0.5).values()) == {"1"}
@@ -74,4 +95,6 @@ def test_the_ledger_never_gives_more_than_there_is(asked: list[tuple[float, int]
 def test_what_can_never_fit_says_what_there_is():
     with pytest.raises(BadInput, match=r"big: asks for 8 CPUs.*this machine has 4 CPUs"):
         Ledger(Demand(4.0, 8), 1).check(Demand(8.0), "big")
+    with pytest.raises(BadInput, match=r"big: asks for .*, 1 GPUs; this machine has .*, 0 GPUs"):
+        Ledger(Demand(4.0, 8), 1).check(Demand(gpus=1), "big")
     assert machine().cpus >= 1 and machine().memory > 2**28

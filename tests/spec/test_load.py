@@ -167,3 +167,20 @@ def test_an_importer_into_a_workspace_needs_one(tmp_path: Path):
         load(tmp_path, document)
     platform = {"platforms": {"kubernetes": {"pipelineConfig": {"workspace": {"size": "1Gi"}}}}}
     assert load(tmp_path, document, platform).components["comp-i"].implementation.to_workspace
+
+
+def test_shared_memory_in_both_its_forms(tmp_path: Path):
+    empty = [
+        {"volumeName": "m", "mountPath": "/dev/shm", "sizeLimit": "2Gi"},
+        {"volumeName": "s", "mountPath": "/scratch"},
+    ]
+    for settings, scratch in (
+        ({"enabledSharedMemory": {"volumeName": "m", "size": "2Gi"}}, ()),
+        ({"emptyDirMounts": empty}, ("/scratch",)),
+    ):
+        pipeline = load(tmp_path, DOCUMENT, kubernetes(**settings))
+        [container] = [
+            item.implementation for item in pipeline.components.values() if isinstance(item.implementation, Container)
+        ]
+        assert container.kubernetes.shared_memory == "2Gi"
+        assert container.kubernetes.empty_dirs == scratch

@@ -20,6 +20,7 @@ from intermodal.engine.backend import Exit, Launch, Usage
 from intermodal.engine.failure import Failure, FailureClass
 
 _NO_SPACE = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+_NO_GPU = re.compile(r"could not select device driver|nvidia|unresolvable CDI devices", re.IGNORECASE)
 _EVENT_TRIES = 8
 _EVENT_PAUSE = 0.1
 _KILLED = 128 + signal.SIGKILL
@@ -28,6 +29,11 @@ _KILLED = 128 + signal.SIGKILL
 def start_failure(error: docker.errors.APIError, launch: Launch) -> Failure:
     """Return the failure for a container that the engine would not create or start."""
     text = explain(error)
+    if launch.limits.gpus and _NO_GPU.search(text):
+        asked = f"{launch.task}: asks for {launch.limits.gpus} GPU{'s' * (launch.limits.gpus > 1)}"
+        return Failure(
+            FailureClass.IMAGE, f"{asked}, and the engine cannot give any (NVIDIA Container Toolkit): {text}"
+        )
     if no_space(text):
         return Failure(FailureClass.DISK_FULL, f"no space left for a container of {launch.image.reference}: {text}")
     if isinstance(error, docker.errors.NotFound):

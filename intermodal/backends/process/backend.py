@@ -33,6 +33,7 @@ from intermodal.backends.shells import start_command, write_files
 from intermodal.backends.usage import usage_below
 from intermodal.engine.backend import Capabilities, Exit, Image, Launch, Packages, PullPolicy, Usage, extended
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
+from intermodal.engine.resources import machine
 from intermodal.errors import EnvironmentProblem
 
 _POLL_SECONDS = 0.05
@@ -61,7 +62,7 @@ class ProcessBackend:
         isolates_network=False,
         enforces_cpu=False,
         enforces_memory=False,
-        gpu=False,
+        gpu=True,
         needs_images=False,
         notes=(
             "without containers a step can read and write whatever you can, inputs included",
@@ -83,6 +84,8 @@ class ProcessBackend:
         self._state_dir = state_dir.absolute()
         if not Path("/proc/self/stat").exists():
             raise EnvironmentProblem("the process backend needs Linux (/proc)", hint="use --backend docker")
+        if machine().gpus:
+            self._say("without containers a step that asks for a GPU sees all GPUs that you see")
 
     def resolve_image(self, reference: str, pull: PullPolicy = "missing") -> Image:
         """Find the code behind an image's name, install its environment, hash both. Raises EnvironmentProblem.
@@ -191,7 +194,10 @@ class ProcessBackend:
         return {
             "argv": words,
             "cwd": str(work / "tmp" if plain else self._project),
-            "env": _environment(launch.env, binaries, None if plain else self._project, work / "tmp", outside),
+            "env": {
+                **_devices(launch.limits.gpus),
+                **_environment(launch.env, binaries, None if plain else self._project, work / "tmp", outside),
+            },
             "log": str(launch.log.absolute()),
             "log_cap": launch.log_cap,
         }
@@ -309,6 +315,13 @@ def _left_behind(folder: Path) -> Iterator[str]:
 
 def _search_path(binaries: Path) -> str:
     return f"{binaries}:/usr/local/bin:/usr/bin:/bin"
+
+
+def _devices(gpus: int) -> dict[str, str]:
+    """Return the variables by which a step finds GPUs and their driver; one that asks for none finds none, as in a container."""
+    if not gpus:
+        return {"CUDA_VISIBLE_DEVICES": ""}
+    return {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH") if name in os.environ}
 
 
 def _environment(

@@ -14,7 +14,7 @@ import pytest
 from intermodal.backends.process import ProcessBackend, supervisor
 from intermodal.backends.process.backend import project_root
 from intermodal.backends.process.components import read_labels
-from intermodal.engine.backend import Mount, Packages, extended
+from intermodal.engine.backend import Limits, Mount, Packages, extended
 from intermodal.engine.failure import AttemptFailed, FailureClass
 from intermodal.errors import BadInput, EnvironmentProblem
 from intermodal.testing.wheels import make_wheel
@@ -41,6 +41,16 @@ def test_the_environment_is_clean(process, monkeypatch):
     left = [path.name for path in (launch.attempt_dir / "process").iterdir()]
     assert sorted(left) == ["exit.json", "handle"]  # no environment on disk, no scratch files
     assert (launch.attempt_dir / "process" / "handle").read_text().isprintable()
+
+
+def test_only_a_step_that_asks_for_a_gpu_sees_one(process, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/usr/lib64-nvidia")
+    code = "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.environ.get('LD_LIBRARY_PATH'))"
+    for gpus, seen in ((0, " None\n"), (1, "0,1 /usr/lib64-nvidia\n")):
+        launch = process.code(code, limits=Limits(gpus=gpus))
+        assert process.run(launch).failure is None
+        assert launch.log.read_text() == seen
 
 
 def test_mounts_are_seen_by_their_paths(process):
