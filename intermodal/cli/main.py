@@ -28,8 +28,11 @@ class Verb(Protocol):
 VERBS = {
     "run": "run a pipeline on this machine",
     "resume": "go on with a run that was stopped, killed, or failed",
+    "plan": "say what a run would do: what is cached, what runs and why",
     "runs": "list the runs of this state folder",
     "show": "show a run: its tasks, failures and outputs",
+    "why": "say why a task ran, or was cached, skipped or failed",
+    "diff": "compare two runs task by task: states, times, parameters, inputs, outputs, metrics, images",
     "logs": "print or follow the logs of tasks",
     "report": "write the report of a run, one HTML file",
     "shell": "open a shell where a task ran, as it was",

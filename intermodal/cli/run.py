@@ -17,7 +17,7 @@ from intermodal.engine.options import Options, parse_seconds
 from intermodal.engine.platform import ConfigFolders
 from intermodal.engine.session import Request, Session
 from intermodal.errors import BadInput
-from intermodal.settings import load_settings, override
+from intermodal.settings import Settings, load_settings, override
 from intermodal.sources import load_source, read_values
 
 HELP = "run a pipeline on this machine"
@@ -27,30 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_request_arguments(parser)
     parser.add_argument("--fail-fast", action="store_true", help="start nothing more once a task failed")
     parser.add_argument(
-        "--max-parallel", type=int, default=16, metavar="N", help="attempts at once at most (default: 16)"
-    )
-    parser.add_argument(
         "--timeout", type=_seconds, metavar="TIME", help="stop the run after this long, e.g. 90s, 30m, 2h"
-    )
-    parser.add_argument(
-        "--success-word",
-        choices=("COMPLETE", "SUCCEEDED"),
-        default="COMPLETE",
-        help="what PipelineTaskFinalStatus says of a task that succeeded: as KFP's open-source backend (default) or as its docs",
-    )
-    parser.add_argument(
-        "--network",
-        action="append",
-        default=[],
-        metavar="[COMPONENT=]KIND",
-        help="none or bridge: the network that steps may reach (default: what the project's settings say, else none)",
-    )
-    parser.add_argument(
-        "--relax",
-        action="append",
-        default=[],
-        metavar="[COMPONENT=]WHAT,...",
-        help="spare steps a part of the container contract: writable-root, image-user, capabilities; kept in the run's record",
     )
     parser.add_argument("--plain", action="store_true", help="plain lines, no live display")
     parser.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
@@ -82,6 +59,29 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="URI=DIR",
         help="import from this folder what lies below a URI, e.g. gs://bucket/data=./data",
     )
+    parser.add_argument(
+        "--max-parallel", type=int, default=16, metavar="N", help="attempts at once at most (default: 16)"
+    )
+    parser.add_argument(
+        "--success-word",
+        choices=("COMPLETE", "SUCCEEDED"),
+        default="COMPLETE",
+        help="what PipelineTaskFinalStatus says of a task that succeeded: as KFP's open-source backend (default) or as its docs",
+    )
+    parser.add_argument(
+        "--network",
+        action="append",
+        default=[],
+        metavar="[COMPONENT=]KIND",
+        help="none or bridge: the network that steps may reach (default: what the project's settings say, else none)",
+    )
+    parser.add_argument(
+        "--relax",
+        action="append",
+        default=[],
+        metavar="[COMPONENT=]WHAT,...",
+        help="spare steps a part of the container contract: writable-root, image-user, capabilities; kept in the run's record",
+    )
     for name, what in (("secrets", "secrets"), ("config-maps", "config maps")):
         parser.add_argument(
             f"--{name}",
@@ -92,15 +92,19 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_options(args: argparse.Namespace) -> Options:
-    """Return the options that `run` and `plan` share."""
+    """Return the options that `run` and `plan` share. Raises BadInput."""
+    if args.max_parallel < 1:
+        raise BadInput(f"--max-parallel {args.max_parallel}: must be at least 1")
     folders = ConfigFolders(
         (args.secrets or args.state / "secrets").absolute(), (args.config_maps or args.state / "config-maps").absolute()
     )
     return Options(
         cache=not args.no_cache,
         no_cache_tasks=frozenset(args.no_cache_task),
+        slots=args.max_parallel,
         configs=folders,
         places=tuple(map(_place, args.map)),
+        success_word=args.success_word,
     )
 
 
@@ -115,6 +119,12 @@ def _place(written: str) -> tuple[str, Path]:
     return uri, path
 
 
+def read_settings(args: argparse.Namespace, request: Request) -> Settings:
+    """Return the project's settings with the words of the command line over them. Raises BadInput."""
+    names = request.pipeline.container_components
+    return override(load_settings(request.project), network=args.network, relax=args.relax, components=names)
+
+
 def read_request(args: argparse.Namespace) -> Request:
     """Return what to run. Raises BadInput."""
     values = read_values(args.config, args.arg)
@@ -122,18 +132,9 @@ def read_request(args: argparse.Namespace) -> Request:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.max_parallel < 1:
-        raise BadInput(f"--max-parallel {args.max_parallel}: must be at least 1")
+    options = replace(read_options(args), fail_fast=args.fail_fast, timeout=args.timeout)
     request = read_request(args)
-    options = replace(
-        read_options(args),
-        fail_fast=args.fail_fast,
-        slots=args.max_parallel,
-        timeout=args.timeout,
-        success_word=args.success_word,
-    )
-    names = request.pipeline.container_components
-    settings = override(load_settings(request.project), network=args.network, relax=args.relax, components=names)
+    settings = read_settings(args, request)
     backend = chosen_backend(args.backend, request.project, args.state, settings)
     with (
         Session(args.state, backend, settings, options) as session,

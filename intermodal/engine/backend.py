@@ -168,6 +168,13 @@ class Backend(Protocol):
     def resolve_image(self, reference: str, pull: PullPolicy = "missing") -> Image:
         """Find the image and its content identity. Raises EnvironmentProblem naming the image."""
 
+    def image_here(self, reference: str, memory: Path | None) -> Image | None:
+        """Return the image if it is here, None if it would have to be fetched first; nothing is fetched, built or installed.
+
+        `memory` is the state folder, where hashes are remembered; None: the digest is not wanted and may be empty. What
+        `start` needs beside the digest may be missing from the result. Raises EnvironmentProblem if it can never be had.
+        """
+
     def query(self, image: Image, command: Sequence[str]) -> str:
         """Run a short command in the image, without mounts or a network, and return what it printed.
 

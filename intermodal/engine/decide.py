@@ -84,7 +84,7 @@ def instances(task: Task, component: Component, path: str, scope: Scope) -> Sequ
         inputs = bind(component, inputs, path)
     tested = {**inputs.channels, **inputs.parameters}
     if task.condition and not evaluate(task.condition, tested, path):
-        return Skipped(_unmet(task.condition, tested))
+        return Skipped(unmet(task.condition, tested))
     if task.iterator is None:
         return [Instance(path, inputs)]
     items = enumerate(loop_items(task, component, inputs, path))
@@ -98,7 +98,7 @@ def _iteration(component: Component, given: Inputs, path: str) -> Instance:
         return Instance(path, Inputs(), Failure(FailureClass.USER_CODE, error.message))
 
 
-def _unmet(condition: str, parameters: Mapping[str, Value]) -> str:
+def unmet(condition: str, parameters: Mapping[str, Value]) -> str:
     """Say that a condition was false, and of which values."""
     names = parameter_names(condition)
     given = ", ".join(f"{plain_name(name)} = {shorten(parameters.get(name))}" for name in names)

@@ -6,6 +6,7 @@ image changed under an old tag is a miss, and an upstream step that wrote the sa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +18,20 @@ from intermodal.spec.types import Component, Container, InputArtifact, OutputArt
 
 SCHEMA = 2
 
+_OF_THE_RUN = re.compile(
+    r"\{\{\$\.(pipeline_root|pipeline_task_uuid|pipeline_job_(uuid|resource_name|create_time_utc|schedule_time_utc))\}\}"
+)
+
+Parts = Sequence[tuple[str, Any]]
+"""What a fingerprint is made of: (name, JSON value), in order."""
+
 
 @dataclass(frozen=True)
 class Identity:
     """A task's fingerprint and the parts it was made of, which `why` and `diff` read."""
 
     fingerprint: str
-    parts: tuple[tuple[str, Any], ...]
+    parts: Parts
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,12 @@ def parts(
         ("scratch", sorted(container.kubernetes.empty_dirs)),
         ("secrets", [list(item) for item in given.secrets]),
     ]
+
+
+def names_the_run(container: Container) -> bool:
+    """Whether the task's words hold what differs from run to run (the run's id, its time, its folder): then it is never cached."""
+    words = (*container.command, *container.args, *(value for _, value in container.env))
+    return any(_OF_THE_RUN.search(word) for word in words)
 
 
 def _interface(component: Component) -> dict[str, Any]:

@@ -78,10 +78,9 @@ class Imports:
                 digest = self._publish(uri, importer)
             elif self.store.damage(digest) is not None:
                 raise _failed(uri, "it is not in the store any more")
-            origin = uri if is_mounted(uri) else ""
+            artifact = imported(importer, uri, digest, metadata)
             if importer.to_workspace:
-                metadata = {**metadata, IN_WORKSPACE: True}
-                self._copy(digest, origin or store_uri(digest, NAME), metadata)
+                self._copy(digest, artifact.uri or store_uri(digest, NAME), artifact.metadata)
         except BadContent as error:
             raise _failed(uri, str(error)) from error
         except EnvironmentProblem as error:
@@ -91,7 +90,7 @@ class Imports:
                 full = Failure(FailureClass.DISK_FULL, f"{uri} cannot be imported: no space left on the disk")
                 raise AttemptFailed(full) from error
             raise _failed(uri, error.strerror or str(error)) from error
-        return Artifact(NAME, importer.type, digest=digest, uri=origin, metadata=metadata)
+        return artifact
 
     def _publish(self, uri: str, importer: Importer) -> str:
         with self.store.temporary.folder() as folder:
@@ -100,14 +99,10 @@ class Imports:
 
     def _fetch(self, uri: str, importer: Importer, folder: Path) -> Path:
         """Return a local path with the content of `uri`."""
-        for prefix, place in sorted(self.places, key=lambda pair: len(pair[0]), reverse=True):
-            if uri == prefix or uri.startswith(prefix.rstrip("/") + "/"):
-                return place / uri[len(prefix) :].lstrip("/")
-        scheme, separator, rest = uri.partition("://")
-        if not separator:
-            return Path(uri).expanduser()
-        if scheme == "file":
-            return Path(urllib.parse.unquote(rest))
+        here = local_path(uri, self.places)
+        if here is not None:
+            return here
+        scheme, _, rest = uri.partition("://")
         if scheme in ("http", "https"):
             return _download(uri, folder)
         if scheme == "oci":
@@ -140,6 +135,24 @@ class Imports:
 
 def _failed(uri: str, reason: str) -> AttemptFailed:
     return AttemptFailed(Failure(FailureClass.USER_CODE, f"{uri} cannot be imported: {reason}"))
+
+
+def imported(importer: Importer, uri: str, digest: str, metadata: Mapping[str, Value]) -> Artifact:
+    """Return the artifact that an import of `uri` is, once the digest of its content is known."""
+    if importer.to_workspace:
+        metadata = {**metadata, IN_WORKSPACE: True}
+    return Artifact(NAME, importer.type, digest=digest, uri=uri if is_mounted(uri) else "", metadata=metadata)
+
+
+def local_path(uri: str, places: Sequence[tuple[str, Path]]) -> Path | None:
+    """Return the path of this machine that `uri` names, or that stands in for it; None if it lies elsewhere."""
+    for prefix, place in sorted(places, key=lambda pair: len(pair[0]), reverse=True):
+        if uri == prefix or uri.startswith(prefix.rstrip("/") + "/"):
+            return place / uri[len(prefix) :].lstrip("/")
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return Path(uri).expanduser()
+    return Path(urllib.parse.unquote(rest)) if scheme == "file" else None
 
 
 def _download(uri: str, folder: Path) -> Path:

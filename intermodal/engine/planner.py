@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 from intermodal.engine.attempt import Plan
@@ -28,9 +29,22 @@ from intermodal.engine.resources import Demand, Ledger, demand_of, parse_memory,
 from intermodal.engine.uris import WORKSPACE
 from intermodal.errors import BadInput, EnvironmentProblem
 from intermodal.settings import Settings
-from intermodal.spec.types import Container, Pipeline
+from intermodal.spec.types import Container, Pipeline, Task
 
 _PULL: Mapping[str, PullPolicy] = {"": "missing", "IfNotPresent": "missing", "Always": "always", "Never": "never"}
+
+
+def job_names(run_id: str, pipeline: Pipeline, state: StateFolder) -> dict[str, str]:
+    """Return the job's placeholders for a run that begins now."""
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "pipeline_job_name": pipeline.name,
+        "pipeline_job_resource_name": run_id,
+        "pipeline_job_uuid": run_id,
+        "pipeline_job_create_time_utc": now,
+        "pipeline_job_schedule_time_utc": now,
+        "pipeline_root": str(state.run(run_id)),
+    }
 
 
 @dataclass(frozen=True)
@@ -79,9 +93,9 @@ class Planner:
             inside = backend.capabilities.isolates_filesystem
             self.names["workspace_path"] = WORKSPACE if inside else str(state.workspace(run_id))
 
-    def caching_off(self, work: Work) -> str | None:
+    def caching_off(self, task: Task, path: str) -> str | None:
         """Return why a leaf must run whatever the cache holds, None if it need not."""
-        return caching_off(work.task, work.path, self._options, workspace=self._workspace)
+        return caching_off(task, path, self._options, workspace=self._workspace)
 
     def resolve_images(self, pipeline: Pipeline) -> None:
         """Find every image that the pipeline names, so that a missing one is known before anything starts."""

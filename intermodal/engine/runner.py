@@ -274,7 +274,7 @@ class Runner:
 
     def _from_cache(self, job: Job) -> bool:
         """Finish the job from the cache if it can be; a damaged entry is a miss."""
-        off = self._planner.caching_off(job.work)
+        off = self._planner.caching_off(job.work.task, job.path)
         if self._lineage.again(job.work):
             off = "a task before it ran again"
         found = look_up(job.identity.fingerprint, off, self._services.database, self._services.store)

@@ -23,7 +23,7 @@ from intermodal.engine.layout import StateFolder
 from intermodal.engine.lookup import damage_of
 from intermodal.engine.naming import safe_name
 from intermodal.engine.options import Options
-from intermodal.engine.planner import Planner
+from intermodal.engine.planner import Planner, job_names
 from intermodal.engine.python import PythonSteps
 from intermodal.engine.record import Observer, Record
 from intermodal.engine.resources import Demand, Ledger, machine
@@ -104,7 +104,7 @@ class Session:
         inputs = read_arguments(pipeline, request.arguments, self._ingest, parse=request.parse)
         self.backend.prepare(self.state.root)
         run_id = new_run_id(pipeline.name)
-        names = self._names(run_id, pipeline)
+        names = job_names(run_id, pipeline, self.state)
         runner = self._assemble(pipeline, inputs, run_id, names, observer, Past())
         self._lock = RunLock(self.state.run(run_id), run_id)
         try:
@@ -162,17 +162,6 @@ class Session:
         """Return what whoever starts the pipeline should hear first, one line each: what is not applied, relaxed, not isolated."""
         relaxed = self._settings.notes(pipeline.container_components)
         return [*pipeline.not_applied, *relaxed, *self.backend.capabilities.notes]
-
-    def _names(self, run_id: str, pipeline: Pipeline) -> dict[str, str]:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return {
-            "pipeline_job_name": pipeline.name,
-            "pipeline_job_resource_name": run_id,
-            "pipeline_job_uuid": run_id,
-            "pipeline_job_create_time_utc": now,
-            "pipeline_job_schedule_time_utc": now,
-            "pipeline_root": str(self.state.run(run_id)),
-        }
 
     def _assemble(
         self, pipeline: Pipeline, inputs: Inputs, run_id: str, names: Mapping[str, str], observer: Observer, past: Past

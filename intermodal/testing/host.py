@@ -67,6 +67,9 @@ class HostBackend:
         """Take any reference; what it names is not looked for."""
         return Image(reference, reference, f"host:{reference}")
 
+    def image_here(self, reference: str, memory: Path | None) -> Image:
+        return self.resolve_image(reference)
+
     def query(self, image: Image, command: Sequence[str]) -> str:
         """Run a short command and return what it printed. Raises EnvironmentProblem."""
         try:

@@ -44,6 +44,9 @@ class NullBackend:
     def resolve_image(self, reference: str, pull: PullPolicy = "missing") -> Image:
         return Image(reference, reference, f"null:{reference}")
 
+    def image_here(self, reference: str, memory: Path | None) -> Image:
+        return self.resolve_image(reference)
+
     def query(self, image: Image, command: Sequence[str]) -> str:
         """There is nothing to ask. Raises EnvironmentProblem."""
         raise EnvironmentProblem(f"image {image.reference}: the null backend runs nothing, so it cannot be asked")

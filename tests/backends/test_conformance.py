@@ -139,8 +139,8 @@ BROKEN: dict[type[Backend], list[str]] = {
     ],
     Boundless: ["test_out_of_memory_is_named_where_a_limit_holds[step]"],
     Silent: ["test_what_is_not_isolated_is_said"],
-    Fickle: ["test_an_image_has_one_identity"],
-    Credulous: ["test_a_missing_image_is_named_where_images_are_needed"],
+    Fickle: ["test_an_image_has_one_identity", "test_an_image_that_is_here_is_known_without_fetching_it"],
+    Credulous: ["test_a_missing_image_is_named_where_images_are_needed", "test_a_missing_image_is_not_here"],
     Mute: ["test_an_image_that_cannot_answer_is_named[words1]"],
 }
 

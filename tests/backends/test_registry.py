@@ -57,7 +57,7 @@ def test_a_backend_that_does_not_exist_is_named_with_those_that_do(folder: Path)
         ("def make(): pass", "cannot be made: TypeError: make() takes 0 positional arguments but 1 was given"),
         (
             "def make(place): return object()",
-            "is not a backend: it lacks adopt, capabilities, cleanup, close, export, install, name, prepare,",
+            "is not a backend: it lacks adopt, capabilities, cleanup, close, export, image_here, install, name, prepare,",
         ),
         (
             "from intermodal.backends.docker import DockerBackend\ndef make(place): return DockerBackend()",

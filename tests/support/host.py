@@ -10,7 +10,8 @@ from intermodal.testing import HostBackend as PlainHostBackend
 
 
 class HostBackend(PlainHostBackend):
-    """Keeps every launch. `digests` are the digests of images by reference; the image `missing` does not exist.
+    """Keeps every launch. `digests` are the digests of images by reference; the image `missing` does not exist, and
+    `elsewhere` would have to be fetched first.
 
     A mount anywhere is a link there: tests choose paths in a folder of their own.
     """
@@ -27,6 +28,9 @@ class HostBackend(PlainHostBackend):
             raise EnvironmentProblem(f"image {reference!r} is not here")
         image = super().resolve_image(reference, pull)
         return Image(image.reference, image.id, self.digests.get(reference, image.digest))
+
+    def image_here(self, reference: str, memory: Path | None) -> Image | None:
+        return None if reference == "elsewhere" else self.resolve_image(reference)
 
     def start(self, launch: Launch) -> str:
         for mount in launch.mounts:

@@ -101,6 +101,16 @@ class DockerBackend:
         except CONNECTION_ERRORS as error:
             raise EnvironmentProblem(f"image {reference}: the Docker engine stopped answering") from error
 
+    def image_here(self, reference: str, memory: Path | None) -> Image | None:
+        """Find an image that the engine has; its content is hashed only if `memory` is given. Raises EnvironmentProblem."""
+        client, engine = self._engine()
+        try:
+            return images.find(client, reference, memory and memory.resolve() / "images", engine)
+        except docker.errors.APIError as error:
+            raise EnvironmentProblem(f"image {reference}: {explain(error)}") from error
+        except CONNECTION_ERRORS as error:
+            raise EnvironmentProblem(f"image {reference}: the Docker engine stopped answering") from error
+
     def query(self, image: Image, command: Sequence[str]) -> str:
         """Run a short command in the image and return what it printed. Raises EnvironmentProblem."""
         client, traits = self._engine()

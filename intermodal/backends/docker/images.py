@@ -58,9 +58,30 @@ def resolve(
     if details is None or (pull == "always" and not reference.startswith(LOCAL_PREFIX)):
         details = _pull(client, reference)
     _check_machine(engine, reference, details)
-    identity = str(details["Id"])
+    return Image(reference, str(details["Id"]), _identity(client, details, memo))
+
+
+def find(client: APIClient, reference: str, memo: Path | None, engine: EngineTraits) -> Image | None:
+    """Return the image if the engine has it, None if it would be pulled; without `memo` its digest is left empty.
+
+    Raises EnvironmentProblem for an image of ours that is not built, or one for another processor.
+    """
+    details = _inspect(client, reference)
+    if details is None:
+        if reference.startswith(LOCAL_PREFIX):
+            raise _not_built(reference)
+        return None
+    _check_machine(engine, reference, details)
+    return Image(reference, str(details["Id"]), _identity(client, details, memo) if memo else "")
+
+
+def _identity(client: APIClient, details: Mapping[str, Any], memo: Path | None) -> str:
     pinned = sorted(str(item).partition("@")[2] for item in details.get("RepoDigests") or ())
-    return Image(reference, identity, pinned[0] if pinned else content_digest(client, details, memo))
+    return pinned[0] if pinned else content_digest(client, details, memo)
+
+
+def _not_built(reference: str) -> EnvironmentProblem:
+    return EnvironmentProblem(f"image {reference} is not built", hint="make images")
 
 
 def _inspect(client: APIClient, reference: str) -> dict[str, Any] | None:
@@ -74,7 +95,7 @@ def _inspect(client: APIClient, reference: str) -> dict[str, Any] | None:
 
 def _pull(client: APIClient, reference: str) -> dict[str, Any]:
     if reference.startswith(LOCAL_PREFIX):
-        raise EnvironmentProblem(f"image {reference} is not built", hint="make images")
+        raise _not_built(reference)
     try:
         client.pull(reference, tag=None if _has_tag(reference) else "latest")
     except docker.errors.APIError as error:

@@ -121,6 +121,10 @@ class ProcessBackend:
         environment = self._environment(self._component(image.reference), packages)
         return replace(image, id=environment, digest=extended(image, packages))
 
+    def image_here(self, reference: str, memory: Path | None) -> Image | None:
+        """Find the code behind an image's name and hash it; the environment is not asked for. Raises EnvironmentProblem."""
+        return Image(reference, "", code_digest(self._project, find_component(self._project, reference)))
+
     def query(self, image: Image, command: Sequence[str]) -> str:
         """Run a short command in the image's environment and return what it printed. Raises EnvironmentProblem."""
         binaries = Path(image.id) / "bin"

@@ -23,6 +23,20 @@ class ImageCases(Cases):
         assert again.digest == resolved.digest
         assert attempts.backend.resolve_image(self.image) == again
 
+    def test_an_image_that_is_here_is_known_without_fetching_it(self, attempts: Attempts, resolved: Image) -> None:
+        here = attempts.backend.image_here(self.image, attempts.state)
+        assert here is not None
+        assert (here.reference, here.digest) == (resolved.reference, resolved.digest)
+        assert attempts.backend.image_here(self.image, None) is not None
+
+    def test_a_missing_image_is_not_here(self, attempts: Attempts) -> None:
+        if not attempts.backend.capabilities.needs_images:
+            pytest.skip("declares that it needs no images")
+        try:
+            assert attempts.backend.image_here(self.missing_image, attempts.state) is None
+        except EnvironmentProblem as error:  # one that can never be had is refused
+            assert self.missing_image in error.message
+
     def test_a_missing_image_is_named_where_images_are_needed(self, attempts: Attempts) -> None:
         if not attempts.backend.capabilities.needs_images:
             pytest.skip("declares that it needs no images")
