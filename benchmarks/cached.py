@@ -47,7 +47,6 @@ def _cached(path: Path, state: Path, *more: str | Path) -> float:
 def _smoke_arguments() -> str:
     """Return the arguments that the pipeline file itself makes of the smoke configuration, as JSON, which is YAML."""
     from intermodal.sources import read_values
-
     from pipelines import ner
 
     return json.dumps(dict(ner.configure(read_values(Path("pipelines/configs/smoke.yaml"), []))))

@@ -6,8 +6,8 @@ import argparse
 import json
 from typing import Any
 
-from intermodal.cli.progress import duration
 from intermodal.cli.records import find_run, open_database
+from intermodal.cli.text import duration
 from intermodal.engine.compare import RunDifference, TaskDifference, compare_runs
 from intermodal.engine.layout import StateFolder
 

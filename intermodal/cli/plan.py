@@ -10,8 +10,8 @@ import json
 from typing import Any
 
 from intermodal.cli.backends import chosen_backend
-from intermodal.cli.progress import duration
 from intermodal.cli.run import add_request_arguments, read_options, read_request, read_settings
+from intermodal.cli.text import duration
 from intermodal.engine.forecast import Expected, Verdict
 from intermodal.engine.plan import RunPlan, make_plan
 

@@ -188,7 +188,7 @@ class Forecaster:
             return self._unknown(row, component, pending[task.iterator.input].tasks, "what it loops over is made by")
         ended = [
             self._partial_instance(replace(row, path=f"{row.path}/{index}"), task, component, item, pending)
-            for index, item in enumerate(loop_items(task, given, row.path))
+            for index, item in enumerate(loop_items(task, component, given, row.path))
         ]
         return loop_outcome(component, ended, row.after)
 
