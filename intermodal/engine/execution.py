@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 
 from intermodal.engine.artifacts import Outputs
 from intermodal.engine.attempt import Attempt
@@ -132,6 +133,7 @@ class Executor:
             job.handle = found
             self._record.attempt_handle(job, found)
             return found, None if limit is None else max(_SETTLE, limit - (time.time() - job.live.started))
+        self._end_earlier(launch)
         self._record.attempt_started(job, attempt.describe(launch), str(attempt.log))
         self._faults.reach("attempt:recorded")
         job.handle = handle = self._backend.start(launch)
@@ -139,6 +141,14 @@ class Executor:
         self._record.attempt_handle(job, handle)
         self._faults.reach("attempt:handle")
         return handle, limit
+
+    def _end_earlier(self, launch: Launch) -> None:
+        """End what earlier attempts may have left running (their engine was lost): two must never work at once."""
+        for number in range(1, launch.attempt):
+            folder = self._state.attempt(launch.run_id, launch.task, number)
+            found = self._backend.adopt(replace(launch, attempt=number, attempt_dir=folder))
+            if found is not None:
+                self._backend.remove(found)
 
     @contextlib.contextmanager
     def _watched(self, path: str, handle: str) -> Iterator[None]:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -30,18 +30,17 @@ pytestmark = [
 class Daemon:
     """A Docker daemon in a folder: its socket, its images, its containers."""
 
-    def __init__(self, folder: Path, *flags: str) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.address = f"unix://{folder}/socket"
-        self._flags = flags
         self._process: subprocess.Popen[bytes] | None = None
 
-    def up(self) -> None:
+    def up(self, *flags: str) -> None:
         places = [f"--{name}={self.folder}/{name}" for name in ("data-root", "exec-root", "pidfile")]
         # In a network namespace of its own: a daemon told to have no bridge removes the one that another daemon uses.
         command = ["unshare", "--net", "dockerd", *places, "--bridge=none", "--iptables=false", "-H", self.address]
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen([*command, *self._flags], stdout=log, stderr=log)
+            self._process = subprocess.Popen([*command, *flags], stdout=log, stderr=log)
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -85,25 +84,29 @@ def without_host() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
 
 
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Daemon]:
+    """A daemon with the base image; it is down."""
+    daemon = Daemon(Path(tempfile.mkdtemp(prefix="intermodal-daemon-")))
+    daemon.up()
+    daemon.load("intermodal/base:dev")
+    daemon.down()
+    yield daemon
+    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for place in sorted((place for place in mounted if place.startswith(str(daemon.folder))), reverse=True):
+        subprocess.run(["umount", "--lazy", place], check=True)  # what a crash left
+    shutil.rmtree(daemon.folder)
+
+
 @pytest.fixture
-def make_daemon(monkeypatch) -> Iterator[Callable[..., Daemon]]:
-    folder = Path(tempfile.mkdtemp(prefix="intermodal-daemon-"))
-    made: list[Daemon] = []
-
-    def make(*flags: str) -> Daemon:
-        made.append(Daemon(folder, *flags))
-        made[0].up()
-        made[0].load("intermodal/base:dev")
-        monkeypatch.setenv("DOCKER_HOST", made[0].address)
-        return made[0]
-
-    yield make
-    for daemon in made:
-        with closing(docker.DockerClient(daemon.address)) as client:
-            for container in client.containers.list(all=True):
-                container.remove(force=True)
-        daemon.down()
-    shutil.rmtree(folder, ignore_errors=True)
+def daemon(engine: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    """The daemon that the test and its commands use; the test starts it, and it goes down with nothing left."""
+    monkeypatch.setenv("DOCKER_HOST", engine.address)
+    yield engine
+    with closing(docker.DockerClient(engine.address)) as client:
+        for container in client.containers.list(all=True):
+            container.remove(force=True)
+    engine.down()
 
 
 def loading(case: Case) -> subprocess.Popen[str]:
@@ -118,9 +121,9 @@ def check_green(case: Case) -> None:
     assert case.left_behind() == []
 
 
-def test_restarted_under_a_run(make_case, make_daemon, tmp_path):
+def test_restarted_under_a_run(make_case, daemon, tmp_path):
     """The step ends with the daemon: the run says so, and resume does the step again; so it does if the runner died first."""
-    daemon = make_daemon()
+    daemon.up()
     case = make_case("docker", tmp_path, pipelines.heavy)
     child = loading(case)
     daemon.down()
@@ -140,8 +143,8 @@ def test_restarted_under_a_run(make_case, make_daemon, tmp_path):
     check_green(case)
 
 
-def test_crashed_under_a_run(make_case, make_daemon, tmp_path):
-    daemon = make_daemon()
+def test_crashed_under_a_run(make_case, daemon, tmp_path):
+    daemon.up()
     case = make_case("docker", tmp_path, pipelines.heavy)
     child = loading(case)
     daemon.crash()
@@ -149,18 +152,18 @@ def test_crashed_under_a_run(make_case, make_daemon, tmp_path):
     case.let_go()
     _, error = child.communicate(timeout=60)
     assert child.returncode == 1
-    assert "engine_lost: the Docker engine was restarted and the step ended with it" in error
-    done = case.resume(case.recorded()["id"])
+    assert "engine_lost: the Docker engine" in error
+    done = case.resume()
     assert done.returncode == 0, done.stderr
     check_green(case)
 
 
-def test_a_daemon_that_leaves_containers_running_changes_nothing(make_case, make_daemon, tmp_path):
-    daemon = make_daemon("--live-restore")
+def test_a_daemon_that_leaves_containers_running_changes_nothing(make_case, daemon, tmp_path):
+    daemon.up("--live-restore")
     case = make_case("docker", tmp_path, pipelines.heavy)
     child = loading(case)
     daemon.down()
-    daemon.up()
+    daemon.up("--live-restore")
     case.let_go()
     _, error = child.communicate(timeout=60)
     assert child.returncode == 0, error

@@ -179,6 +179,23 @@ def test_after_the_machine_was_started_anew(backend, make_case, tmp_path):
     check_ended(case, light=1, load=1)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_attempt_that_was_lost_and_lives_after_all_is_ended(backend, make_case, tmp_path):
+    """Two attempts of a task never work at once, though the record thinks that the first is over."""
+    case = make_case(backend, tmp_path, pipelines.heavy)
+    killed_while_loading(case)
+    with closing(sqlite3.connect(case.state / "intermodal.db")) as connection, connection:
+        connection.execute(
+            "UPDATE attempts SET ended=started, failure_class='engine_lost', failure='' WHERE ended IS NULL"
+        )
+    child = case.start("resume")
+    case.wait_for("load begin", 2)
+    case.let_go()
+    _, error = child.communicate(timeout=60)
+    assert child.returncode == 0, error
+    check_ended(case, light=1, load=1)
+
+
 @pytest.mark.engine
 def test_after_the_containers_are_gone(make_case, tmp_path):
     case = make_case("docker", tmp_path, pipelines.heavy)
