@@ -6,6 +6,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import docker as docker_py
 import pytest
@@ -220,3 +221,26 @@ def test_what_is_known_before_is_refused_before(intermodal: Command, strange: di
 
         done = intermodal.run(early)
         assert done.code == 3 and word in done.err and not done.record, done.err
+
+
+def test_many_fast_failures_are_all_seen_with_their_whole_logs(intermodal: Command):
+    """The engine's own peers lose some: the end of a container that fails at once races with its log."""
+    sizes = [0] * 40 + [2**20] * 15 + [10 * 2**20] * 5
+
+    @dsl.container_component
+    def fail(size: int):
+        return dsl.ContainerSpec(
+            image=BASE, command=["sh", "-c", 'head -c "$0" /dev/zero | tr "\\0" x; exit 7'], args=[size]
+        )
+
+    @dsl.pipeline(name="fast")
+    def fast():
+        with dsl.ParallelFor(sizes) as size:
+            fail(size=size)
+
+    done = intermodal.run(fast, "--max-parallel", "8")
+    assert done.code == 1
+    failures = [message for path, message in done.failures.items() if path.endswith("/fail")]
+    assert failures == [("user_code", "exit code 7")] * len(sizes)
+    logs = {int(item["path"].split("/")[1]): Path(item["log"]).stat().st_size for item in done.record["attempts"]}
+    assert [logs[number] for number in range(len(sizes))] == sizes

@@ -268,3 +268,10 @@ def test_ctrl_c_in_the_terminal_does_not_reach_a_step(process):
     launch = process.code("import os; print(os.getsid(0) == os.getpgid(0) == os.getpid())")
     assert process.run(launch).failure is None
     assert launch.log.read_text() == "True\n"
+
+
+def test_a_variable_that_may_be_a_secret_is_in_nothing_that_is_kept(process):
+    launch = process.code("import os; assert os.environ['VARIABLE'] == 'value-2c9e'", env={"VARIABLE": "value-2c9e"})
+    assert process.run(launch).failure is None
+    kept = [path for path in process.state.rglob("*") if path.is_file()]
+    assert launch.log in kept and not any(b"value-2c9e" in path.read_bytes() for path in kept)
