@@ -415,8 +415,10 @@ class TestManners:
         program = tmp_path / "program.py"
         program.write_text(
             textwrap.dedent(f"""
+            import signal
             import intermodal
             from tests.test_api import script
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
             try:
                 intermodal.run(script, {{"script": "echo $$ > {tmp_path}/pid; trap 'echo saved > {tmp_path}/saved; exit 1' TERM; "
                                                    "while true; do sleep 0.1; done"}})

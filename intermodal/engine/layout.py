@@ -54,7 +54,7 @@ class StateFolder:
         """Keep in `folder` what is made once and named by its content, so that other state folders need not make it again."""
         for name in ("envs", "images", "python", "wheels"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-            if not os.path.lexists(self.root / name):
+            with contextlib.suppress(FileExistsError):  # there already, perhaps since a moment ago
                 (self.root / name).symlink_to(folder.resolve() / name)
 
     @property

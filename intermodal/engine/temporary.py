@@ -13,17 +13,16 @@ from pathlib import Path
 
 
 class Temporary:
-    """A folder for temporary things of any number of processes."""
+    """A folder for temporary things of any number of processes, made when it is needed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        root.mkdir(parents=True, exist_ok=True)
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
         """Make a folder that is gone when this ends."""
         path = self.root / owned_name()
-        path.mkdir()
+        path.mkdir(parents=True)
         try:
             yield path
         finally:
@@ -31,7 +30,7 @@ class Temporary:
 
     def sweep(self) -> int:
         """Remove what processes that are gone left; return how many things that were."""
-        left = [path for path in self.root.iterdir() if not owner_lives(path.name)]
+        left = [path for path in self.root.glob("*") if not owner_lives(path.name)]
         for path in left:
             discard(path)
         return len(left)

@@ -44,7 +44,7 @@ class Terminal:
             stdout=self._slave,
             stderr=self._slave,
             cwd=cwd,
-            env={**os.environ, "TERM": "xterm-256color", **(env or {})},
+            env={**_without_size(os.environ), "TERM": "xterm-256color", **(env or {})},
             preexec_fn=self._take_terminal,
             start_new_session=True,
         )
@@ -138,3 +138,8 @@ class Terminal:
 
     def kill(self, number: signal.Signals) -> None:
         self.child.send_signal(number)
+
+
+def _without_size(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return variables that say nothing of a terminal's size: the size of this one is asked of it."""
+    return {name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES")}

@@ -66,7 +66,7 @@ def test_secrets_workspace_and_environment(command: Command, tmp_path: Path):
     # An output may hold whatever the step puts there; nothing else of the state folder holds the secret.
     files = [path for path in command.state.rglob("*") if path.is_file() and "python" not in path.parts]
     holding = {path.name for path in files if b"hush-hush" in path.read_bytes()}
-    assert holding <= {"intermodal.db", "intermodal.db-wal", "parameters.json", "executor_output.json"}
+    assert holding <= {"intermodal.db", "intermodal.db-wal", "parameters.json", "executor_output.json", "report.html"}
     launches = [attempt["launch"] for attempt in done.record["attempts"]]
     assert not any("hush-hush" in launch for launch in launches)
     assert f"image {PYTHON}: its steps run in a bare environment of this machine's Python" in done.err
