@@ -37,6 +37,8 @@ VERBS = {
     "report": "write the report of a run, one HTML file",
     "shell": "open a shell where a task ran, as it was",
     "replay": "run exactly one task of a run again and compare",
+    "verify": "check every stored artifact against its digest",
+    "gc": "remove what nothing needs any more (says only what, unless --yes)",
     "compile": "compile a pipeline file to IR YAML",
     "doctor": "explain what this machine lacks",
     "engine": "make sure that a container engine answers",
