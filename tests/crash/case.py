@@ -157,7 +157,7 @@ class Case:
 
     def left_behind(self) -> list[str]:
         """Return what must not be left when a run is over."""
-        found = [str(path) for place in ("tmp", "store/tmp") for path in (self.state / place).iterdir()]
+        found = [str(path) for place in ("tmp", "store/tmp") for path in (self.state / place).glob("*")]
         found += [str(path) for path in self.temporary.iterdir()]
         run = self.state / "runs" / self.recorded()["id"]
         found += [str(path) for path in run.rglob("extras")]
