@@ -28,3 +28,12 @@ def test_the_example_of_the_python_page(tmp_path: Path):
     assert lines[0] == "0.5"
     assert Path(lines[1]).read_text() == "weights"
     assert "KFP Executor" in done.stdout
+
+
+def test_the_page_of_the_command_names_every_verb_and_exit_code():
+    from intermodal.cli.main import VERBS
+    from intermodal.errors import ExitCode
+
+    page = (ROOT / "docs" / "cli.md").read_text()
+    assert [verb for verb in VERBS if f"`{verb}`" not in page] == []
+    assert [code for code in ExitCode if f"| {int(code)} |" not in page] == []

@@ -6,7 +6,7 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol, cast
 
@@ -39,10 +39,11 @@ VERBS = {
     "replay": "run exactly one task of a run again and compare",
     "verify": "check every stored artifact against its digest",
     "gc": "remove what nothing needs any more (says only what, unless --yes)",
-    "compile": "compile a pipeline file to IR YAML",
+    "compile": "compile a pipeline to IR YAML or to an AzureML pipeline job",
     "doctor": "explain what this machine lacks",
     "engine": "make sure that a container engine answers",
     "build": "build the step images",
+    "completion": "print a completion script for bash or zsh",
 }
 """Verb -> help; the module of that name is imported only when the verb is used."""
 
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
     name = next((word for word in given if not word.startswith("-")), None)
-    parser = _parser(name)
+    parser = make_parser([name] if name in VERBS else [])
     args = parser.parse_args(given)
     try:
         return int(args.run(args))
@@ -68,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return ExitCode.CANCELLED
 
 
-def _parser(chosen: str | None) -> argparse.ArgumentParser:
+def make_parser(chosen: Collection[str]) -> argparse.ArgumentParser:
+    """Return the parser, in which only the chosen verbs know their options: each must be imported for that."""
     parser = argparse.ArgumentParser(
         prog="intermodal",
         description="Run Kubeflow pipelines of containers on this machine, truthfully.",
@@ -86,7 +88,7 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
             metavar="DIR",
             help="where runs, artifacts and the cache are kept (default: .intermodal, or $INTERMODAL_STATE)",
         )
-        if name == chosen:
+        if name in chosen:
             verb = cast(Verb, importlib.import_module(f"intermodal.cli.{name}"))
             verb.configure(sub)
             sub.set_defaults(run=verb.run)

@@ -13,6 +13,7 @@ from pathlib import Path
 from intermodal.cli.backends import add_backend_argument, chosen_backend
 from intermodal.cli.executing import execute, exit_code, print_result
 from intermodal.cli.progress import progress
+from intermodal.cli.records import open_database
 from intermodal.engine.options import Options, parse_seconds
 from intermodal.engine.platform import ConfigFolders
 from intermodal.engine.session import Request, Session
@@ -29,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=_seconds, metavar="TIME", help="stop the run after this long, e.g. 90s, 30m, 2h"
     )
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit report of the run for CI")
     parser.add_argument("--plain", action="store_true", help="plain lines, no live display")
     parser.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
 
@@ -144,6 +146,16 @@ def run(args: argparse.Namespace) -> int:
         observer.begin(runner.run_id, session.notes(request.pipeline))
         observer.watch(runner.graph, runner.usage)
         result = execute(session, runner)
+    if args.junit is not None:
+        from intermodal.engine.layout import StateFolder
+        from intermodal.junit import write_junit
+        from intermodal.results import read_run
+
+        database = open_database(args.state)
+        try:
+            write_junit(read_run(database, StateFolder.at(args.state), result.run_id, request.pipeline), args.junit)
+        finally:
+            database.close()
     print_result(result, as_json=args.json)
     return exit_code(result.state)
 

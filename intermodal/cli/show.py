@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sqlite3
+from pathlib import Path
 
 from intermodal.cli.records import INTERRUPTED, find_run, local_time, open_database, shown_state
 from intermodal.cli.text import duration
+from intermodal.engine.layout import StateFolder
 from intermodal.engine.states import State
+from intermodal.junit import write_junit
+from intermodal.results import read_run
 
 HELP = "show a run: its tasks, failures and outputs"
 
@@ -18,11 +22,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "run_id", nargs="?", metavar="RUN", help="a run, or a unique part of its name (default: the newest)"
     )
     parser.add_argument("--json", action="store_true", help="everything on record, as JSON")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit report for CI, and print nothing")
 
 
 def run(args: argparse.Namespace) -> int:
     database = open_database(args.state)
     found = find_run(database, args.run_id)
+    if args.junit is not None:
+        write_junit(read_run(database, StateFolder.at(args.state), found["id"]), args.junit)
+        return 0
     tasks = database.query("SELECT * FROM tasks WHERE run=? ORDER BY started, path", (found["id"],))
     attempts = database.query("SELECT * FROM attempts WHERE run=? ORDER BY started", (found["id"],))
     state = shown_state(args.state, found)
