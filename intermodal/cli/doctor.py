@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -41,14 +42,14 @@ class Check:
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """No argument beyond the common ones."""
+    parser.add_argument("--json", action="store_true", help="one JSON object a check and a line")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print one line a check; return 0, or 3 if something that runs need is missing."""
     failed = False
     for check in examine(args.state.absolute()):
-        print(check.line(), flush=True)
+        print(json.dumps(vars(check), ensure_ascii=False) if args.json else check.line(), flush=True)
         failed = failed or check.level == "fail"
     return ExitCode.ENVIRONMENT if failed else ExitCode.OK
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,11 @@ def test_a_disk_is_judged_by_what_is_free(tmp_path):
     assert _disk("disk", tmp_path / "gone", "hint").level == "warn"
     full = _disk("disk", Path("/sys"), "free some")
     assert (full.level, full.hint) == ("fail", "free some")
+
+
+def test_the_checks_as_json(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent.sock")
+    assert main(["doctor", "--state", str(tmp_path), "--json"]) == 3
+    checks = {check["name"]: check for check in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert checks["engine"]["level"] == "fail" and "BACKEND=process" in checks["engine"]["hint"]
+    assert sorted(checks["state"]) == ["hint", "level", "message", "name"]
