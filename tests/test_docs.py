@@ -37,3 +37,10 @@ def test_the_page_of_the_command_names_every_verb_and_exit_code():
     page = (ROOT / "docs" / "cli.md").read_text()
     assert [verb for verb in VERBS if f"`{verb}`" not in page] == []
     assert [code for code in ExitCode if f"| {int(code)} |" not in page] == []
+
+
+def test_the_threat_model_names_tests_that_are_there():
+    page = (ROOT / "docs" / "threat-model.md").read_text()
+    named = re.findall(r"`(tests/[\w/.]+)`", page)
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).exists()] == []
