@@ -164,7 +164,8 @@ def _sharing(client: APIClient, state: Path) -> Check:
 
     place = _nearest(state)
     try:
-        probe(client, place)
+        with tempfile.TemporaryDirectory(prefix="doctor-", dir=place) as folder:
+            probe(client, Path(folder))
     except EnvironmentProblem as problem:
         return Check("fail", "sharing", problem.message, problem.hint)
     except OSError as error:
