@@ -54,7 +54,10 @@ class ControlPlane(Protocol):
     """What the executor asks of the control plane. Methods are called from several threads."""
 
     address: str
-    """`https://host:port` as a job's container reaches it, for run history and MLflow."""
+    """`https://host:port` as a job's container reaches it. Below it are run history
+    (`/history/v1.0{workspace}/experimentids/{any id}/runs/{run}`) and MLflow (`/mlflow/v1.0{workspace}`, then MLflow's own paths)."""
+    workspace: str
+    """ARM id of the workspace, `/subscriptions/.../workspaces/NAME`: a job's variables are made of it."""
     authority: Path
     """The certificate of the authority that signed the control plane's, in PEM."""
 
