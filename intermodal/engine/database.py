@@ -191,8 +191,9 @@ class Database:
         return RecordProblem(f"{self._path}: the run database cannot be {what}: {error}", full=full)
 
     def _write(self, sql: str, values: tuple[Any, ...]) -> None:
-        with self.transaction() as connection:
-            connection.execute(sql, values)
+        """Execute one statement, which is a transaction of its own. Raises RecordProblem."""
+        with self._lock, self._explained("written"):
+            self._connection.execute(sql, values)
 
     def close(self) -> None:
         with self._lock:
@@ -240,13 +241,12 @@ class Database:
 
     def put_task(self, run: str, path: str, component: str, values: Mapping[str, Any]) -> None:
         """Insert or update the task; `values` are columns of the table."""
-        with self.transaction() as connection:
-            _put_task(connection, run, path, component, values)
+        self._write(*_put_task(run, path, component, values))
 
     def start_attempt(self, key: AttemptKey, component: str, task: Mapping[str, Any], attempt: AttemptStart) -> None:
         """Record that an attempt is about to start and, with `task` (columns of its table), that its task runs."""
         with self.transaction() as connection:
-            _put_task(connection, key[0], key[1], component, task)
+            connection.execute(*_put_task(key[0], key[1], component, task))
             connection.execute(
                 "INSERT INTO attempts (run, path, number, image, log, launch, turn, fingerprint, boot, started)"
                 " VALUES (?,?,?,?,?,?,?,?,?,?)",
@@ -273,7 +273,7 @@ class Database:
             connection.execute(
                 "UPDATE attempts SET ended=?, exit_code=0 WHERE run=? AND path=? AND number=?", (now, *key)
             )
-            _put_task(connection, key[0], key[1], component, values)
+            connection.execute(*_put_task(key[0], key[1], component, values))
             connection.execute(
                 "INSERT INTO cache VALUES (?,?,?,?,?,?,?) ON CONFLICT (fingerprint) DO UPDATE SET outputs=excluded.outputs,"
                 " run=excluded.run, path=excluded.path, seconds=excluded.seconds, created=excluded.created",
@@ -308,15 +308,16 @@ class Database:
         return digest
 
 
-def _put_task(connection: sqlite3.Connection, run: str, path: str, component: str, values: Mapping[str, Any]) -> None:
+def _put_task(run: str, path: str, component: str, values: Mapping[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    """Return the statement that inserts or updates a task, and its values."""
     names = list(values)
     columns = "".join(f", {name}" for name in names)
     updates = ", ".join(f"{name}=excluded.{name}" for name in names)
-    connection.execute(
+    statement = (
         f"INSERT INTO tasks (run, path, component{columns}) VALUES (?,?,?{',?' * len(names)})"
-        f" ON CONFLICT (run, path) DO UPDATE SET {updates}",
-        (run, path, component, *values.values()),
+        f" ON CONFLICT (run, path) DO UPDATE SET {updates}"
     )
+    return statement, (run, path, component, *values.values())
 
 
 def _dump(value: Any) -> str:

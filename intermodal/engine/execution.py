@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 import traceback
@@ -183,8 +184,11 @@ class Executor:
             self._backend.remove(job.handle)
         self._faults.reach("attempt:removed")
         if ended.outputs is not None:
-            folder = self._state.attempt(job.plan.run, job.path, job.plan.number)
-            discard(folder / "outputs")
+            outputs = self._state.attempt(job.plan.run, job.path, job.plan.number) / "outputs"
+            with os.scandir(outputs) as entries:
+                empty = next(entries, None) is None
+            if not empty:  # ext4 makes new folders slowly while it remembers many that were just removed
+                discard(outputs)
 
     def stop(self, grace: float) -> None:
         """Ask every live attempt to end, at once, without waiting for it; those that start later end too."""

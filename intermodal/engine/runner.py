@@ -167,13 +167,15 @@ class Runner:
         """Prepare every ready leaf, then start those that fit, oldest first."""
         while self._ready:
             self._prepare(self._ready.popleft())
-        for job in list(self._waiting):
-            if self._ledger.full:
-                break
+        passed: list[Job] = []  # a queue of thousands must not be walked through at every event
+        while self._waiting and not self._ledger.full:
+            job = self._waiting.popleft()
             if self._ledger.take(job.demand):
-                self._waiting.remove(job)
                 job.next_attempt()
                 self._start(job)
+            else:
+                passed.append(job)
+        self._waiting.extendleft(reversed(passed))
 
     # Graph listener
 
