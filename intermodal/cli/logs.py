@@ -1,11 +1,13 @@
 """`intermodal logs [-f] [RUN] TASK`: what a task wrote; of all tasks, each line behind its task's name, if none is named.
 
 To a pipe or a file go the bytes as they are. On a terminal they are made printable: a log cannot move the cursor.
+With --json each line is an object, whoever reads it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -49,6 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attempt", type=_attempt, default=0, metavar="N", help="which attempt: a number, or `all` (default: the last)"
     )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line: task, attempt, line")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -58,9 +61,9 @@ def run(args: argparse.Namespace) -> int:
         target = find_target(database, state, args.words)
         reader = _Reader(database, state, target, args.attempt)
         if args.follow and not reader.over():
-            _follow(reader, args.tail)
+            _follow(reader, args.tail, args.json)
         else:
-            _print(reader, args.tail)
+            _print(reader, args.tail, args.json)
     finally:
         database.close()
     return 0
@@ -144,21 +147,22 @@ class _Reader:
         return is_held(self._state.run(self.target.run_id))
 
 
-def _print(reader: _Reader, tail: int | None) -> None:
+def _print(reader: _Reader, tail: int | None, as_json: bool) -> None:
     attempts = reader.attempts()
     if not attempts:
         raise reader.problem()
     many = len({attempt.path for attempt in attempts}) > 1
     for attempt in attempts:
-        if len(attempts) > 1 and not many:
+        if len(attempts) > 1 and not many and not as_json:
             print(f"--- {printable(attempt.path.encode())} attempt {attempt.number}", flush=True)
         if not attempt.log.is_file():
             raise BadInput(f"{attempt.log}: the log is gone")
-        _Followed(attempt.log, _output(attempt.path if many else None), tail).read(ended=True)
+        output = _json_output(attempt) if as_json else _output(attempt.path if many else None)
+        _Followed(attempt.log, output, tail).read(ended=True)
         sys.stdout.buffer.flush()
 
 
-def _follow(reader: _Reader, tail: int | None) -> None:
+def _follow(reader: _Reader, tail: int | None, as_json: bool) -> None:
     """Print as it comes. The record is asked before the files are read: once it says that all is over, so are they."""
     wanted = {(attempt.path, attempt.number) for attempt in reader.attempts()}
     passed = {(attempt.path, attempt.number) for attempt in reader.candidates()} - wanted
@@ -172,7 +176,8 @@ def _follow(reader: _Reader, tail: int | None) -> None:
                 continue
             if key not in followed:
                 prefix = None if attempt.path == reader.target.name else attempt.path
-                followed[key] = _Followed(attempt.log, _output(prefix), tail)
+                output = _json_output(attempt) if as_json else _output(prefix)
+                followed[key] = _Followed(attempt.log, output, tail)
             if followed[key].read(ended=attempt.ended or over):
                 quiet_since = time.monotonic()
         sys.stdout.buffer.flush()
@@ -239,6 +244,17 @@ def _output(prefix: str | None) -> _Output:
     if prefix is None:
         return _Output(_put, lambda: None)
     whole = _WholeLines(lambda line: _put(prefix.encode() + b" | " + line + b"\n"))
+    return _Output(whole.feed, whole.close)
+
+
+def _json_output(attempt: Attempt) -> _Output:
+    """Return where a log goes as JSON; bytes that are no UTF-8 become U+FFFD."""
+
+    def put(line: bytes) -> None:
+        text = line.decode("utf-8", "replace")
+        _put(json.dumps({"task": attempt.path, "attempt": attempt.number, "line": text}).encode() + b"\n")
+
+    whole = _WholeLines(put)
     return _Output(whole.feed, whole.close)
 
 

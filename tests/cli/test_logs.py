@@ -1,5 +1,6 @@
 """`intermodal logs` as typed: finished runs, and runs that go on in another process."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -74,6 +75,17 @@ def test_the_end_of_a_log(ran: Ran):
     assert len(printed(ran.state, "shell-2", "-n", "1000").splitlines()) == 100
     assert logs(ran.state, "shell", "-n", "1").stdout == b"last"
     assert logs(ran.state, "shell", "-n", "2").stdout == HOSTILE[6:]
+
+
+def test_programs_get_each_line_as_an_object(ran: Ran):
+    lines = [json.loads(line) for line in printed(ran.state, "--json").splitlines()]
+    assert [item["line"] for item in lines if item["task"] == "shell-2"] == [f"line {n}" for n in range(1, 101)]
+    assert {item["attempt"] for item in lines} == {1}
+    hostile = [item["line"] for item in lines if item["task"] == "shell"]
+    assert hostile == HOSTILE.decode("utf-8", "replace").split("\n")
+    assert [json.loads(line) for line in printed(ran.state, "-f", "--json", "shell").splitlines()] == [
+        item for item in lines if item["task"] == "shell"
+    ]
 
 
 def test_all_tasks_stand_behind_their_names(ran: Ran):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import docker.errors
@@ -157,3 +157,32 @@ def _changes(parent: Mapping[str, Any], packages: Packages, digest: str, image: 
         f"USER {config.get('User') or '0'}",
         *(f"LABEL {name}={json.dumps(value)}" for name, value in labels.items()),
     ]
+
+
+@dataclass(frozen=True)
+class Layered:
+    """An image that `install` made."""
+
+    id: str
+    packages: str
+    size: int
+    """Bytes, those of the image below it included."""
+
+
+def made(client: APIClient) -> list[Layered]:
+    """Return every image with packages that the engine keeps, of whatever state folder."""
+    found = client.images(name=REPOSITORY, filters={"label": LABEL_PACKAGES})
+    return [Layered(str(item["Id"]), item["Labels"].get(LABEL_LIST, ""), int(item["Size"])) for item in found]
+
+
+def remove(client: APIClient, image: Layered) -> bool:
+    """Remove one; False if a container or another tag holds it. One that is gone is no error."""
+    try:
+        client.remove_image(image.id)
+    except docker.errors.NotFound:
+        return True
+    except docker.errors.APIError as error:
+        if error.status_code != requests.codes.conflict:
+            raise
+        return False
+    return True

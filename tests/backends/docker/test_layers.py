@@ -14,10 +14,14 @@ from pathlib import Path
 import docker.errors as docker_errors
 import pytest
 
+from intermodal.backends.docker import layers
 from intermodal.backends.docker.layers import LABEL_LIST, LABEL_PACKAGES, LABEL_PARENT
 from intermodal.engine.backend import Image, Packages, Wheel, extended
+from intermodal.engine.database import AttemptStart, Database
+from intermodal.engine.layout import StateFolder
 from intermodal.errors import EnvironmentProblem
 from intermodal.testing.wheels import make_wheel, pack
+from tests.support.command import Command
 
 pytestmark = pytest.mark.engine
 
@@ -151,6 +155,33 @@ def test_the_same_packages_are_installed_once_by_whoever_asks_first(docker, base
     assert found == [found[0]] * 4
     ours = docker.backend._client.images(all=True, filters={"label": f"{LABEL_PACKAGES}={found[0].digest}"})
     assert [item["Id"] for item in ours] == [found[0].id]
+
+
+def test_images_that_no_kept_run_used_go_when_they_are_asked_to(docker, base_image, pip, made, tmp_path):
+    client, command = docker.backend._client, Command(tmp_path, tmp_path / "state")
+    others = [image.id for image in layers.made(client)]  # of whoever else uses this engine
+    used, unused, held = (docker.backend.install(base_image, Packages((wheel(tmp_path, v),), pip)) for v in "456")
+    made += [used.id, unused.id, held.id]
+    database = Database(StateFolder.at(tmp_path / "state").database)
+    database.add_run("r", "p", "d", "docker", "{}", ("{}", ""), "{}")
+    for number, image in enumerate([used.id, *others]):
+        database.start_attempt(("r", "t", number), "c", {"state": "RUNNING"}, AttemptStart(image, "", "{}", 1, "", ""))
+    database.close()
+    container = client.create_container(held.id, command=["-"])["Id"]
+    try:
+        said = json.loads(command("gc", "--images", "--json").stdout)
+        assert not said["removed"] and {unused.id, held.id} <= said["images"].keys()
+        assert used.id not in said["images"]
+        assert "intermodal-wanted==5" in said["images"][unused.id]
+    finally:
+        client.remove_container(container)
+    client.remove_image(held.id)
+    assert command("gc", "--yes").returncode == 0
+    assert client.inspect_image(unused.id), "only on demand"
+    assert unused.id in json.loads(command("gc", "--images", "--yes", "--json").stdout)["images"]
+    with pytest.raises(docker_errors.NotFound):
+        client.inspect_image(unused.id)
+    assert client.inspect_image(used.id)
 
 
 def test_a_broken_wheel_is_one_line_that_names_it(docker, base_image, pip, tmp_path):
