@@ -9,7 +9,7 @@ TESTS ?= tests
 INTERMODAL := .venv/bin/intermodal
 READY := .venv/.ready
 
-.PHONY: help venv pipeline-local test test-fast engine browser images bench conformance compile lock lint clean
+.PHONY: help venv pipeline-local test test-fast engine tools images bench conformance compile lock lint clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -30,10 +30,11 @@ engine: venv
 images: engine ## build the step images (unchanged inputs build nothing)
 	@$(INTERMODAL) build
 
-browser: venv
+tools: venv
 	@.venv/bin/python -m tests.support.browser
+	@.venv/bin/python -m tests.support.podman
 
-test: images browser ## all tests, on a real engine, the real images and a real browser
+test: images tools ## all tests, on a real engine, the real images and a real browser
 	@# Exit code 5: TESTS names none of one kind. What uses the engine runs one after another: it measures, kills and fills disks.
 	.venv/bin/python -m pytest $(TESTS) -m "not engine and not browser" -n auto || [ $$? = 5 ]
 	.venv/bin/python -m pytest $(TESTS) -m "engine or browser" || [ $$? = 5 ]

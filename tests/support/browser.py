@@ -18,6 +18,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.apt import install
+
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = (
     "--headless=new",
@@ -150,31 +152,11 @@ class Browser:
 
 
 def main() -> None:
-    """Make sure that there is a browser: root on Debian or Ubuntu gets one from apt, anybody else is told what to do."""
+    """Make sure that there is a browser."""
     if find_browser():
         return
-    if os.geteuid() != 0 or shutil.which("apt-get") is None:
-        print("error: no Chromium on this machine; the tests of the report need one", file=sys.stderr)
-        print("hint: apt install chromium, or name one with CHROMIUM=/path/to/it", file=sys.stderr)
-        raise SystemExit(3)
-    print(
-        "no Chromium: installing it with apt for the tests of the report (root on Debian or Ubuntu)",
-        file=sys.stderr,
-        flush=True,
-    )
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in (["update"], ["install", "-y", "--no-install-recommends", "chromium"]):
-        done = subprocess.run(
-            ["apt-get", *command[:1], "-q", *command[1:]],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            words = (done.stderr or done.stdout).strip().splitlines()
-            print(f"error: apt-get {command[0]} failed: {words[-1] if words else 'no message'}", file=sys.stderr)
-            raise SystemExit(3)
+    hint = "apt install chromium, or name one with CHROMIUM=/path/to/it"
+    install("Chromium", "chromium", "the tests of the report", hint)
     if not find_browser():
         print("error: apt installed chromium, but there is no `chromium` on the PATH", file=sys.stderr)
         raise SystemExit(3)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import docker
 import docker.errors
@@ -24,6 +26,10 @@ _POOL = 64
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 
 
+class UnsupportedEngine(EnvironmentProblem):
+    """An engine answers, but it is another one."""
+
+
 def address() -> str:
     """Return the engine's address as configured: DOCKER_HOST, else the docker context. Raises EnvironmentProblem."""
     host = os.environ.get("DOCKER_HOST")
@@ -43,15 +49,27 @@ def address() -> str:
 def connect(timeout: float = 60) -> APIClient:
     """Return a client that answers, safe to use from several threads.
 
-    Raises EnvironmentProblem if no engine answers, saying how to get one.
+    Raises EnvironmentProblem if no engine answers, saying how to get one; UnsupportedEngine if what answers is Podman.
     """
     place = address()
     try:
         client = docker.from_env(timeout=timeout, max_pool_size=_POOL).api
-        client.ping()
+        version = client.version()
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError, ValueError) as error:
         raise EnvironmentProblem(f"no Docker engine answers at {place}: {_reason(error)}", hint=INSTALL_HINT) from error
+    _refuse_podman(version, place)
     return client
+
+
+def _refuse_podman(version: Mapping[str, Any], place: str) -> None:
+    """Podman speaks Docker's API in its own words, down to messages that a failure's class is read from."""
+    for component in version.get("Components") or ():
+        if str(component.get("Name", "")).startswith("Podman"):
+            raise UnsupportedEngine(
+                f"the engine at {place} is Podman {component.get('Version', '')}, which is not supported: what is told of a "
+                "step's end (memory kills, exit codes, logs after a restart) is proven on Docker's own engine only",
+                hint="start Docker and unset DOCKER_HOST, or run the same steps without containers: --backend process",
+            )
 
 
 def explain(error: docker.errors.APIError) -> str:

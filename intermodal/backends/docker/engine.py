@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from intermodal.backends.docker.client import DEFAULT_SOCKET, INSTALL_HINT, address, connect
+from intermodal.backends.docker.client import DEFAULT_SOCKET, INSTALL_HINT, UnsupportedEngine, address, connect
 from intermodal.errors import EnvironmentProblem
 
 _START_SECONDS = 60.0
@@ -48,6 +48,8 @@ def ensure_engine(say: Callable[[str], None], *, machine: Machine | None = None,
     """
     try:
         return _version()
+    except UnsupportedEngine:
+        raise  # its socket is where another would be started
     except EnvironmentProblem as problem:
         machine = machine or Machine.this()
         if machine.configured or not machine.root or not machine.debian:

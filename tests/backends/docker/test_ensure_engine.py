@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from intermodal.backends.docker.client import connect
 from intermodal.backends.docker.engine import Machine, _is_debian, ensure_engine
 from intermodal.errors import EnvironmentProblem
+from tests.support.podman import podman
 
 DEBIAN_ROOT = Machine(root=True, debian=True, configured=False)
 
@@ -32,6 +34,19 @@ def test_an_engine_that_answers_is_used_without_a_word():
     said: list[str] = []
     assert ensure_engine(said.append)
     assert said == []
+
+
+@pytest.mark.engine
+def test_podman_is_refused_with_the_reason(monkeypatch):
+    with podman() as place:
+        monkeypatch.setenv("DOCKER_HOST", place)
+        with pytest.raises(
+            EnvironmentProblem, match=r"is Podman \d+\.\S+, which is not supported: .* proven"
+        ) as caught:
+            connect()
+        assert "--backend process" in (caught.value.hint or "")
+        with pytest.raises(EnvironmentProblem, match="is Podman"):
+            ensure_engine(print, machine=DEBIAN_ROOT)
 
 
 @pytest.mark.parametrize(
