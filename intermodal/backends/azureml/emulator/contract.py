@@ -6,7 +6,7 @@ job's body says, on a `Backend`, and tells the control plane what happens. Bodie
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -86,7 +86,10 @@ class ControlPlane(Protocol):
         """Record what became of a job or a child."""
 
     def metrics(self, run: str) -> Mapping[str, float]:
-        """Return the last value of each metric that the run logged by MLflow; a sweep reads its objective here."""
+        """Return the last value of each metric that the run logged by MLflow."""
+
+    def history(self, run: str, metric: str) -> Sequence[float]:
+        """Return all values of a metric that the run logged by MLflow, in the order of their coming; a sweep reads its objective here."""
 
 
 class Executor(Protocol):
