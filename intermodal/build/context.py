@@ -15,6 +15,7 @@ from intermodal.build.wheels import Pin, fetch, read_lock
 from intermodal.errors import BadInput
 from intermodal.spec.document import canonical_json
 
+BASE = "base"
 TORCH = "torch"
 _NOT_RUNTIME = ("component.py", "requirements.in", "requirements.txt", "overrides.txt", "README.md")
 _COPY = re.compile(r"^COPY\s+(?P<sources>components/.*)\s+\S+$", re.MULTILINE)

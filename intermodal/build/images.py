@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from intermodal.build.base import ensure_base
-from intermodal.build.context import TORCH, Context, Recipe, assemble, recipes, write_tar
+from intermodal.build.context import BASE, TORCH, Context, Recipe, assemble, recipes, write_tar
 from intermodal.errors import BadInput, EnvironmentProblem
 
 if TYPE_CHECKING:
@@ -42,13 +42,15 @@ class Built:
 def build_images(
     project: Path, state: Path, names: Sequence[str], client: APIClient, say: Callable[[str], None]
 ) -> list[Built]:
-    """Build the named images (all if none is named) and what they stand on. Raises BadInput, EnvironmentProblem."""
+    """Build the named images (all if none is named) and what they stand on; `base` alone names that alone.
+
+    Raises BadInput, EnvironmentProblem.
+    """
     known = recipes(project)
-    unknown = set(names) - {recipe.name for recipe in known}
+    there = [BASE, *(recipe.name for recipe in known)]
+    unknown = set(names) - set(there)
     if unknown:
-        raise BadInput(
-            f"no image {sorted(unknown)[0]!r}", hint=f"there are {', '.join(recipe.name for recipe in known)}"
-        )
+        raise BadInput(f"no image {sorted(unknown)[0]!r}", hint=f"there are {', '.join(there)}")
     with _alone(state / "build"):
         return _build_all(known, project, state, names, client, say)
 
@@ -83,7 +85,7 @@ def _record(built: Sequence[Built], base: str, client: APIClient, path: Path) ->
     """Write the lock of digests: the image that each reference meant on this machine after the last build."""
     images = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     described = client.inspect_image(base)
-    images["base"] = {"reference": base, "id": described["Id"], "registry": described.get("RepoDigests") or []}
+    images[BASE] = {"reference": base, "id": described["Id"], "registry": described.get("RepoDigests") or []}
     images |= {image.name: {"reference": image.reference, "id": image.id, "size": image.size} for image in built}
     path.write_text(json.dumps(images, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

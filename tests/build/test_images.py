@@ -184,3 +184,12 @@ def test_an_unknown_image_is_named_with_those_that_exist(tmp_path: Path) -> None
     finally:
         client.close()
     assert "trainer" in str(caught.value.hint)
+
+
+def test_the_base_can_be_made_alone(tmp_path: Path) -> None:
+    client = connect()
+    try:
+        assert build_images(PROJECT, tmp_path / "state", ["base"], client, lambda _: None) == []
+    finally:
+        client.close()
+    assert list(json.loads((tmp_path / "state/build/images.json").read_text())) == ["base"]
