@@ -51,7 +51,6 @@ class FolderPlane:
         """Id of a code or data asset -> its folder."""
         self.runs: dict[str, Run] = {}
         self.children: dict[str, Child] = {}
-        self.reported: dict[str, list[float]] = {}
         self._lock = threading.Condition()
 
     def add_compiled(self, compiled: Compiled, name: str) -> dict[str, Any]:
@@ -134,10 +133,12 @@ class FolderPlane:
             self._lock.notify_all()
 
     def metrics(self, run: str) -> Mapping[str, float]:
-        return {"score": values[-1]} if (values := self.reported.get(run)) else {}
+        found = re.findall(r"^metric (\w+) (\S+)$", self._log(run), re.MULTILINE)
+        return {name: float(value) for name, value in found}
 
     def history(self, run: str, metric: str) -> Sequence[float]:
-        return list(self.reported.get(run, ()))
+        """A run reports a metric by printing `metric NAME VALUE`."""
+        return [float(value) for value in re.findall(rf"^metric {metric} (\S+)$", self._log(run), re.MULTILINE)]
 
     # What tests ask
 
@@ -163,5 +164,8 @@ class FolderPlane:
         return f"{self._path(parent)}/{child.name}" if parent else child.name
 
     def log(self, node: str) -> str:
-        path = self.nodes()[node].log
-        return path.read_text() if path else ""
+        return next(self._log(child.id) for child in self.children.values() if self._path(child) == node)
+
+    def _log(self, run: str) -> str:
+        path = self.runs[run].log if run in self.runs else None
+        return path.read_text() if path and path.exists() else ""

@@ -64,9 +64,15 @@ class Outcome:
     def good(self) -> bool:
         return self.error is None and not self.canceled
 
+    @property
+    def change(self) -> Change:
+        """What the control plane is to be told of the end."""
+        status: Status = "Canceled" if self.canceled else "Failed" if self.error else "Completed"
+        return Change(status, None if self.canceled else self.error, outputs=self.outputs)
+
 
 class Running:
-    """One run of a command. `run` tells the control plane each state."""
+    """One run of a command. `run` tells the control plane each state but the last."""
 
     def __init__(self, job: Job, task: Task) -> None:
         self._job = job
@@ -78,22 +84,19 @@ class Running:
         """Output -> (port, address, folder; None where the command gets the address itself)."""
 
     def run(self) -> Outcome:
-        """Run it to its end; what went wrong is in the outcome, and told."""
+        """Run it to its end; what went wrong is in the outcome."""
         try:
-            outcome = self._run()
+            return self._run()
         except Canceled:
-            outcome = Outcome({}, canceled=True)
+            return Outcome({}, canceled=True)
         except AttemptFailed as error:
-            outcome = Outcome({}, error.failure.message)
+            return Outcome({}, error.failure.message)
         except IntermodalError as error:
-            outcome = Outcome({}, error.message)
+            return Outcome({}, error.message)
         except Exception as error:  # noqa: BLE001 - storage or the control plane failed: the run did, and the job says why
-            outcome = Outcome({}, one_line(f"{type(error).__name__}: {error}"))
+            return Outcome({}, one_line(f"{type(error).__name__}: {error}"))
         finally:
             shutil.rmtree(self._folder / "outputs", ignore_errors=True)
-        status: Status = "Canceled" if outcome.canceled else "Failed" if outcome.error else "Completed"
-        self._tell(Change(status, outcome.error, outputs=outcome.outputs))
-        return outcome
 
     def _run(self) -> Outcome:
         self._tell(Change("Queued"))

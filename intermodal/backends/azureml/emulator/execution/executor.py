@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from intermodal.backends.azureml.emulator.contract import Change, ControlPlane, Status
+from intermodal.backends.azureml.emulator.contract import Change, ControlPlane
 from intermodal.backends.azureml.emulator.execution.bodies import component_command, given, job_command, overrides, pick
 from intermodal.backends.azureml.emulator.execution.command import Known, Outcome, Running, Task
 from intermodal.backends.azureml.emulator.execution.flat import flatten
@@ -85,9 +85,7 @@ class JobExecutor:
             shutil.rmtree(job.folder / "data", ignore_errors=True)
             with contextlib.suppress(EnvironmentProblem):
                 self._host.backend.cleanup(job.name)
-        status: Status = "Canceled" if job.canceled else "Failed" if outcome.error else "Completed"
-        said = None if job.canceled else outcome.error
-        control.change(job.name, Change(status, said, outputs=outcome.outputs))
+        control.change(job.name, outcome.change)
 
     def _outcome(self, job: Job, properties: Mapping[str, Any]) -> Outcome:
         kind = str(pick(properties, "job_type", "")).lower()

@@ -72,9 +72,10 @@ class PipelineRun:
 
     def _leaf(self, leaf: Leaf) -> Outcome:
         task = Task(self._ids[leaf.path], leaf.label, leaf.command, self._known(leaf), leaf.outputs)
-        if leaf.is_sweep:
-            return Sweeping(self._job, task, leaf.body).run()
-        return Running(self._job, task).run()
+        run = Sweeping(self._job, task, leaf.body) if leaf.is_sweep else Running(self._job, task)
+        outcome = run.run()
+        self._job.host.control.change(task.run, outcome.change)
+        return outcome
 
     def _known(self, leaf: Leaf) -> dict[str, Known]:
         found: dict[str, Known] = {}

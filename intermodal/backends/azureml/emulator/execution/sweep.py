@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
-from intermodal.backends.azureml.emulator.contract import Change, Child, Status
+from intermodal.backends.azureml.emulator.contract import Change, Child
 from intermodal.backends.azureml.emulator.execution.bodies import pick, seconds
 from intermodal.backends.azureml.emulator.execution.command import Known, Outcome, Running, Task
 from intermodal.backends.azureml.emulator.execution.expressions import address
@@ -78,7 +78,7 @@ def read_plan(body: Mapping[str, Any], place: str) -> Plan:
 
 
 class Sweeping:
-    """One sweep. `task` is what all trials share; its run is the sweep's."""
+    """One sweep. `task` is what all trials share; its run is the sweep's, whose last state is for the caller to tell."""
 
     def __init__(self, job: Job, task: Task, body: Mapping[str, Any]) -> None:
         self._job = job
@@ -88,17 +88,14 @@ class Sweeping:
         self._deadline: float | None = None
 
     def run(self) -> Outcome:
-        """Run all trials; what came of it is in the outcome, and told."""
+        """Run all trials; what came of it is in the outcome."""
         try:
             plan = read_plan(self._body, self._task.path)
             self._tell(Change("Running", properties=self._notes(plan)))
             self._run(plan)
-            outcome = self._outcome(plan)
+            return self._outcome(plan)
         except IntermodalError as error:
-            outcome = Outcome({}, error.message)
-        status: Status = "Canceled" if outcome.canceled else "Failed" if outcome.error else "Completed"
-        self._tell(Change(status, outcome.error, outputs=outcome.outputs))
-        return outcome
+            return Outcome({}, error.message)
 
     def _tell(self, change: Change) -> None:
         self._job.host.control.change(self._task.run, change)
@@ -158,7 +155,9 @@ class Sweeping:
             command = replace(command, timeout=min(plan.trial_timeout, command.timeout or plan.trial_timeout))
         path = f"{self._task.path}/{trial.run.rpartition('_')[2]}"
         task = Task(trial.run, path, command, inputs, outputs, values)
-        return Running(trial.part, task).run()
+        outcome = Running(trial.part, task).run()
+        self._job.host.control.change(trial.run, outcome.change)
+        return outcome
 
     # The end
 
