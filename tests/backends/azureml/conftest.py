@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from intermodal.backends.azureml.compile import argument_artifact, compile_pipeline
+from intermodal.backends.azureml.compile import Compiled, argument_artifact, compile_pipeline
 from intermodal.backends.azureml.launcher.step import Execute, execute
 from intermodal.backends.azureml.report import GAPS
 from intermodal.backends.azureml.settings import AzureMLSettings, InstanceType
@@ -35,6 +35,8 @@ REFUSED = (
 """What the compiler may refuse: AzureML has no form for it. Everything else must compile and agree."""
 
 
+Play = Callable[[Compiled, Path], Simulated]
+"""Runs a compiled job in a folder."""
 SETTINGS = AzureMLSettings(
     fan_out=8, instance_types=[InstanceType(cpus=64, memory="256Gi", instance_type="Standard_D64s_v3")]
 )
@@ -43,6 +45,11 @@ SETTINGS = AzureMLSettings(
 @pytest.fixture
 def agree(tmp_path: Path) -> Agree:
     """Run a pipeline by the engine (and the oracle), then compiled, and fail where they differ."""
+    return agreeing(tmp_path)
+
+
+def agreeing(tmp_path: Path, play: Play | None = None) -> Agree:
+    """Return what runs a pipeline both ways, the compiled job by `play`."""
 
     def go(
         pipeline: Any,
@@ -61,16 +68,25 @@ def agree(tmp_path: Path) -> Agree:
             compiler.Compiler().compile(pipeline, str(path))
         chosen = options or Options(cache=False, grace=1.0)
         seen = both(path, arguments, tmp_path, backend or HostBackend(), chosen, program)
-        compare(seen, path, arguments, tmp_path / "azureml", chosen)
+        compare(seen, path, arguments, tmp_path / "azureml", chosen, play=play)
         return seen
 
     return go
 
 
 def compare(
-    seen: Agreed, path: Path, arguments: Mapping[str, Any], folder: Path, options: Options, run: Execute = execute
-) -> None:
-    """Compile the pipeline, run the job, and fail unless every leaf ended as the engine says, with the same outputs."""
+    seen: Agreed,
+    path: Path,
+    arguments: Mapping[str, Any],
+    folder: Path,
+    options: Options,
+    run: Execute = execute,
+    play: Play | None = None,
+) -> Simulated | None:
+    """Compile the pipeline, run the job (by `play`, else in this process), and fail unless every leaf ended as the engine says.
+
+    Their outputs must be the same. Returns what ran, None if the compiler refused.
+    """
     pipeline = load_pipeline(path)
     parameters = {name: value for name, value in arguments.items() if name in pipeline.root.input_parameters}
     artifacts = {
@@ -83,14 +99,15 @@ def compare(
         compiled = compile_pipeline(pipeline, given, SETTINGS, accept=GAPS, success_word=options.success_word)
     except Unsupported as error:
         assert any(reason in error.message for reason in REFUSED), error.message
-        return
-    ran = simulate(compiled, folder, _without_image(run))
+        return None
+    ran = play(compiled, folder) if play else simulate(compiled, folder, _without_image(run))
     wrong = [
         line for node, leaf in compiled.report.nodes.items() if leaf for line in _differences(seen, ran, node, leaf)
     ]
     assert not wrong, "\n".join(wrong)
     failed = seen.states[""] == "FAILED"
     assert ("Failed" in ran.states.values()) == failed, ran.states
+    return ran
 
 
 def _without_image(run: Execute) -> Execute:

@@ -92,7 +92,7 @@ class FolderPlane:
         return self.environments[id]
 
     def download(self, uri: str, folder: Path) -> Path:
-        source = self.assets[uri] if uri in self.assets else self.path(uri)
+        source = self.assets[uri] if uri in self.assets else Path(uri) if uri.startswith("/") else self.path(uri)
         if not source.is_file() and not any(path.is_file() for path in source.rglob("*")):
             raise KeyError(uri)
         target = folder / source.name

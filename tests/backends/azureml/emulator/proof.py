@@ -1,0 +1,58 @@
+"""Runs a compiled pipeline on the executor, and gives what came of it as a simulated run does, to be compared with the engine's."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from intermodal.backends.azureml.compile import Compiled
+from intermodal.backends.azureml.emulator.execution.executor import JobExecutor
+from intermodal.backends.azureml.emulator.execution.host import Options
+from intermodal.engine.backend import Backend
+from intermodal.testing import HostBackend
+from tests.backends.azureml.conftest import Play
+from tests.backends.azureml.emulator.plane import FolderPlane, Run
+from tests.backends.azureml.simulate import Simulated
+
+
+def on(backend: Backend | None = None, options: Options | None = None) -> Play:
+    """Return what runs a compiled job on a backend (this machine's processes, if none is given)."""
+
+    def play(compiled: Compiled, folder: Path) -> Simulated:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=folder))
+        plane = FolderPlane(folder / "workspace")
+        executor = JobExecutor(plane, backend or HostBackend(), folder / "jobs", options or Options(cores=2))
+        executor.prepare()
+        try:
+            executor.submit("job", plane.add_compiled(compiled, "launcher"))
+            done = plane.wait("job", 600)
+        finally:
+            executor.close()
+        nodes = plane.nodes()
+        seen = collect(compiled, folder, nodes, plane)
+        failed = [name for name, state in seen.states.items() if state == "Failed"]
+        assert done.state == ("Failed" if failed else "Completed"), done
+        assert not failed or f"node {failed[0]!r} failed: " in str(done.error) or len(failed) > 1, done.error
+        return seen
+
+    return play
+
+
+def collect(compiled: Compiled, folder: Path, nodes: dict[str, Run], plane: FolderPlane) -> Simulated:
+    """Put the outputs of all nodes where a simulated run has them."""
+    seen = Simulated(folder / "outputs")
+    for name, path in compiled.report.nodes.items():
+        run = nodes.get(name)
+        seen.states[name] = run.state if run else "NotRun"
+        if run is None:
+            continue
+        for port, uri in run.outputs.items():
+            place = seen.folder / (path or "verdict") / port.removeprefix("a_")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if plane.path(uri).exists():
+                place.symlink_to(plane.path(uri))
+        meta = seen.folder / (path or "verdict") / "kfp_meta" / "meta.json"
+        seen.metas[name] = json.loads(meta.read_text()) if meta.exists() else {"state": run.error, "decided": ""}
+    return seen
