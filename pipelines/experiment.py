@@ -95,7 +95,8 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
     """Check what only a look at the machine can tell, and return the pipeline's arguments. Raises ExperimentError."""
     try:
         parse_search_space(experiment.search_space)
-        parse_training(experiment.training)
+        if parse_training(experiment.training).all_data:
+            raise StepError("training.all_data would let the models be chosen by documents that they learned from")
         parse_tolerances(experiment.gate)
         parse_settings(experiment.benchmark)
     except StepError as error:

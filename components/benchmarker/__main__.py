@@ -16,14 +16,16 @@ from components.kfp_io import artifact_list, json_argument, run_step, write_exec
 def main(argv: Sequence[str]) -> None:
     """Measure every variant of every bundle and write the benchmark. Raises StepError."""
     parser = argparse.ArgumentParser(prog="benchmarker", description=__doc__)
-    parser.add_argument("--executor-input", required=True, help="KFP's ExecutorInput as JSON; names the bundles")
+    parser.add_argument("--executor-input", default="{}", help="KFP's ExecutorInput as JSON; names the bundles")
+    parser.add_argument("--bundle", type=Path, action="append", default=[], help="one more bundle, by its folder")
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--settings", default="{}", help="JSON object: rounds, requests, warmup, seed")
     parser.add_argument("--benchmark", type=Path, required=True, help="JSON file to write")
     parser.add_argument("--executor-output", type=Path, required=True)
     args = parser.parse_args(argv)
     settings = parse_settings(json_argument(args.settings, "--settings"))
-    candidates = read_candidates([artifact.path for artifact in artifact_list(args.executor_input, "bundles")])
+    listed = [artifact.path for artifact in artifact_list(args.executor_input, "bundles")]
+    candidates = read_candidates([*listed, *args.bundle])
     print(f"measuring {', '.join(candidate.name for candidate in candidates)}", flush=True)
     conditions = machine()
     entries = measure(candidates, args.dataset, settings)

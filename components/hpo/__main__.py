@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.hpo.search_space import parse_search_space
-from components.kfp_io import json_argument, mounted, run_step, write_executor_output, write_json
+from components.kfp_io import StepError, json_argument, mounted, run_step, write_executor_output, write_json
 from components.trainer.settings import parse_training
 
 
@@ -35,6 +35,10 @@ def main(argv: Sequence[str]) -> None:
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # torch reads it when it is imported
     space = parse_search_space(json_argument(arguments.search_space, "--search-space"))
     settings = parse_training(json_argument(arguments.training, "--training"))
+    if settings.all_data:
+        raise StepError(
+            "training setting all_data leaves a search nothing to choose by", hint="it is for a final training"
+        )
 
     # torch and optuna take seconds to import; a typo in the search space should not wait for them.
     from components.hpo import output

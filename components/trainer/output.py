@@ -53,7 +53,10 @@ def write_model(
             "training": dataclasses.asdict(settings),
             "seed": seed,
             "dataset_sha256": data.content_sha256,
-            "scores": {"validation": result.scores.as_json()},
+            # The score of a refit is of documents that it has learned from; whoever reads it must be able to tell.
+            "scores": {
+                "validation": {**result.scores.as_json(), **({"learned_from": True} if settings.all_data else {})}
+            },
             "best_epoch": result.best_epoch,
         },
     )

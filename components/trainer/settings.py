@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -36,6 +37,7 @@ class TrainingSettings:
 
     epochs: at most this many passes. patience: stop after so many epochs without a better validation score; 0 never
     stops. max_tokens: length of a window, special tokens included. stride: tokens that neighbouring windows share.
+    all_data: learn from the validation documents too, for all `epochs`, and keep the last one: the refit of a final model.
     """
 
     epochs: int = 6
@@ -45,6 +47,7 @@ class TrainingSettings:
     gradient_accumulation: int = 1
     warmup_ratio: float = 0.1
     max_grad_norm: float = 1.0
+    all_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,20 @@ def parse_training(values: Mapping[str, Any]) -> TrainingSettings:
     return settings
 
 
+def read_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """Return the hyperparameters of `NAME=VALUE` texts, whose values are JSON. Raises StepError naming the text."""
+    found: dict[str, Any] = {}
+    for text in assignments:
+        name, separator, value = text.partition("=")
+        try:
+            found[name] = json.loads(value)
+        except ValueError as error:
+            raise StepError(f"--hyperparameter {text!r}: expected NAME=VALUE, with a number as the value") from error
+        if not separator:
+            raise StepError(f"--hyperparameter {text!r}: expected NAME=VALUE")
+    return found
+
+
 def check_value(name: str, value: Any) -> int | float:
     """Return one hyperparameter's value as its declared type, for a search space. Raises StepError."""
     checked: int | float = _checked(Hyperparameters, {name: value}, "hyperparameter")[name]
@@ -125,8 +142,17 @@ def _checked(target: type[_Settings], values: Mapping[str, Any], kind: str) -> d
     for name, value in values.items():
         if name not in types:
             raise unknown(kind, name, types)
-        checked[name] = _number(kind, name, value, whole=types[name] == "int")
+        if types[name] == "bool":
+            checked[name] = _flag(kind, name, value)
+        else:
+            checked[name] = _number(kind, name, value, whole=types[name] == "int")
     return checked
+
+
+def _flag(kind: str, name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise StepError(f"{kind} {name} must be true or false, got {value!r}")
+    return value
 
 
 def _number(kind: str, name: str, value: Any, *, whole: bool) -> int | float:

@@ -71,7 +71,8 @@ def train(
     """Fine-tune `backbone` on `data`; return the model of the epoch with the best validation span macro-F1.
 
     Stops early after `settings.patience` epochs without a better score; epochs before the first span is found do not
-    count. `on_epoch(number, macro_f1)` is called after each epoch, from 1 on, and may raise to end the training.
+    count. With `settings.all_data` it learns from the validation documents too, and the last epoch is kept: no score could
+    choose one. `on_epoch(number, macro_f1)` is called after each epoch, from 1 on, and may raise to end the training.
     The same arguments on the same machine and thread count give the same weights.
     Raises Diverged when the loss is no number, StepError for a backbone that cannot be used.
     """
@@ -82,7 +83,8 @@ def train(
     model = load_model(backbone, labels, hyperparameters.dropout, settings.max_tokens)
     pad_id = model.config.pad_token_id or 0
     window = window_settings(tokenizer, settings.max_tokens, settings.stride, pad_id)
-    examples = make_windows(data.train, tokenizer, labels, window)
+    documents = [*data.train, *data.validation] if settings.all_data else data.train
+    examples = make_windows(documents, tokenizer, labels, window)
     tagger = Tagger(tokenizer, labels, window, infer_with(model))
     loop = _Loop(model, examples, hyperparameters, settings.epochs, pad_id, np.random.default_rng(seed))
     gold = [document.spans for document in data.validation]
@@ -101,7 +103,7 @@ def train(
             f"epoch {number}/{settings.epochs}  loss {loss:.4f}  validation macro-F1 {epoch.macro_f1:.4f}  "
             f"{epoch.seconds:.1f} s"
         )
-        if best is None or scores.macro_f1 > best.macro_f1 or best.macro_f1 == 0:
+        if best is None or settings.all_data or scores.macro_f1 > best.macro_f1 or best.macro_f1 == 0:
             best, best_epoch = scores, number
             best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         if on_epoch is not None:

@@ -11,6 +11,7 @@ from components.trainer.settings import (
     check_value,
     parse_hyperparameters,
     parse_training,
+    read_assignments,
 )
 
 
@@ -66,3 +67,19 @@ def test_every_hyperparameter_has_a_range():
     for name in HYPERPARAMETER_NAMES:
         with pytest.raises(StepError):
             check_value(name, -1)
+
+
+def test_a_refit_is_asked_for_by_true_alone():
+    assert parse_training({"all_data": True}).all_data is True
+    assert parse_training({}).all_data is False
+    with pytest.raises(StepError, match="all_data must be true or false, got 1"):
+        parse_training({"all_data": 1})
+
+
+def test_single_hyperparameters_need_no_quoting():
+    assert read_assignments(["learning_rate=1e-05", "batch_size=4", "dropout=-0.0"]) == {
+        "learning_rate": 1e-05, "batch_size": 4, "dropout": 0.0,
+    }  # fmt: skip
+    for text in ("learning_rate", "learning_rate=", "learning_rate=${{search_space.x}}"):
+        with pytest.raises(StepError, match="expected NAME=VALUE"):
+            read_assignments([text])

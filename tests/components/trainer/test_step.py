@@ -152,3 +152,25 @@ def test_a_backbone_without_its_weights_is_refused(run_step, few_documents, tiny
     out = tmp_path / "out"
     out.mkdir()
     refused(train(run_step, out, few_documents, bare), "no safetensors weights")
+
+
+def test_a_refit_learns_from_the_validation_documents_for_all_epochs(run_step, few_documents, tiny_backbone, tmp_path):
+    """Learning from all documents gives the very weights of learning from a dataset whose training split holds them all."""
+    read = [json.loads(line) for name in ("train", "validation") for line in (few_documents / f"{name}.jsonl").open()]
+    joined = write_dataset(tmp_path / "all-in-train", {"train": read, "validation": read[-1:]})
+    runs = {
+        "refit": (few_documents, {"epochs": 1, "all_data": True}),
+        "joined": (joined, {"epochs": 1}),
+        "longer": (few_documents, {"epochs": 3, "patience": 1, "all_data": True}),
+    }
+    for name, (dataset, training) in runs.items():
+        (tmp_path / name).mkdir()
+        completed = train(run_step, tmp_path / name, dataset, tiny_backbone, training).ok()
+    assert "learned from all documents for 3 epochs" in completed.stdout
+    weights = {name: (tmp_path / name / "model" / "model.safetensors").read_bytes() for name in runs}
+    assert weights["refit"] == weights["joined"]
+    ner = json.loads((tmp_path / "longer" / "model" / "ner.json").read_text())
+    assert ner["best_epoch"] == 3 and ner["scores"]["validation"]["learned_from"] is True
+    output = json.loads((tmp_path / "longer" / "executor_output.json").read_text())
+    metrics = output["artifacts"]["metrics"]["artifacts"][0]["metadata"]
+    assert "learned_macro_f1" in metrics and "validation_macro_f1" not in metrics
