@@ -39,7 +39,7 @@ test: images tools ## all tests, on a real engine, the real images and a real br
 	.venv/bin/python -m pytest $(TESTS) -m "not engine and not browser" -n auto || [ $$? = 5 ]
 	.venv/bin/python -m pytest $(TESTS) -m "engine or browser" || [ $$? = 5 ]
 
-test-fast: venv ## the tests that need no engine and no browser, on all cores
+test-fast: azurite ## the tests that need no engine and no browser, on all cores
 	.venv/bin/python -m pytest $(TESTS) -m "not engine and not browser" -n auto
 
 bench: images ## measure the engine beside its peers (NAMES="chain start": some of it; WRITE=1: into docs/benchmarks.md)

@@ -96,7 +96,11 @@ class Executor(Protocol):
     """What the control plane asks of the executor. No method waits for a job."""
 
     def submit(self, name: str, body: Mapping[str, Any]) -> None:
-        """Run a job (command, pipeline or sweep) in the background; its states come by `ControlPlane.change`."""
+        """Run a job (command, pipeline or sweep) in the background; its states come by `ControlPlane.change`.
+
+        `body` is the request's, `{"properties": {"jobType": ..., ...}}`, whose fields are known to be right. The job is on record
+        as NotStarted before this is called.
+        """
 
     def cancel(self, name: str) -> None:
         """Stop a job's containers; it then ends as Canceled. A job that has ended stays as it is."""
