@@ -82,7 +82,7 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[COMPONENT=]WHAT,...",
-        help="spare steps a part of the container contract: writable-root, image-user, capabilities; kept in the run's record",
+        help="spare steps a part of the container contract: writable-root, image-user, root, capabilities; kept in the run's record",
     )
     for name, what in (("secrets", "secrets"), ("config-maps", "config maps")):
         parser.add_argument(

@@ -30,9 +30,9 @@ _PACKAGES_SCHEMA = 1
 
 Network = Literal["none", "tracking", "bridge"]
 PullPolicy = Literal["missing", "always", "never"]
-Relaxation = Literal["writable-root", "image-user", "capabilities"]
+Relaxation = Literal["writable-root", "image-user", "root", "capabilities"]
 """What of the container contract a step may be spared: a read-only root; the caller's uid (it gets its image's own user and
-home); no capabilities (it gets the engine's default set). New privileges are never given."""
+home, or the container's root); no capabilities (it gets the engine's default set). New privileges are never given."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,11 @@ class Exit:
     failure: Failure | None
     seconds: float
     """Wall time from start to end as the backend knows it."""
+
+
+def has_other_user(relax: frozenset[Relaxation]) -> bool:
+    """Whether a step runs as somebody else than the contract says."""
+    return bool(relax & {"image-user", "root"})
 
 
 def extended(image: Image, packages: Packages) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from intermodal.engine.artifacts import Outputs
 from intermodal.engine.attempt import Attempt
-from intermodal.engine.backend import Backend, Image, Launch, Meter, Usage
+from intermodal.engine.backend import Backend, Image, Launch, Meter, Usage, has_other_user
 from intermodal.engine.database import RecordProblem
 from intermodal.engine.deadline import Deadline
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass, refusal
@@ -82,7 +82,7 @@ class Executor:
     def _run(self, job: Job) -> Outputs:
         attempt = Attempt(job.plan, self._backend, self._store, self._state)
         own_uid = not self._backend.capabilities.isolates_filesystem
-        any_uid = "image-user" in job.plan.relax
+        any_uid = has_other_user(job.plan.relax)
         with Provided(
             job.plan.extras, attempt.folder, own_uid=own_uid, any_uid=any_uid, adopted=job.live is not None
         ) as provided:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from intermodal.engine.backend import Backend, Image, Launch, Limits, Mount
+from intermodal.engine.backend import Backend, Image, Launch, Limits, Mount, has_other_user
 from intermodal.engine.database import Database
 from intermodal.engine.environment import expand_variables
 from intermodal.engine.layout import StateFolder
@@ -93,7 +93,9 @@ class PastAttempt:
     def provided(self, backend: Backend) -> Provided:
         """Return its secrets, config maps and scratch folders, to be provided again."""
         own_uid = not backend.capabilities.isolates_filesystem
-        return Provided(self.extras, self.folder, own_uid=own_uid, any_uid="image-user" in self.document["relax"])
+        return Provided(
+            self.extras, self.folder, own_uid=own_uid, any_uid=has_other_user(frozenset(self.document["relax"]))
+        )
 
     def launch(self, provided: Provided) -> Launch:
         """Return how to start it, with what is provided again."""

@@ -35,7 +35,17 @@ from intermodal.backends.docker.probe import check_sharing
 from intermodal.backends.docker.shell import open_shell
 from intermodal.backends.exits import log_failure
 from intermodal.backends.logs import LogWriter
-from intermodal.engine.backend import Capabilities, Exit, Image, Launch, Packages, PullPolicy, Usage, extended
+from intermodal.engine.backend import (
+    Capabilities,
+    Exit,
+    Image,
+    Launch,
+    Packages,
+    PullPolicy,
+    Usage,
+    extended,
+    has_other_user,
+)
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.engine.once import Locks
 from intermodal.errors import EnvironmentProblem
@@ -173,7 +183,7 @@ class DockerBackend:
 
     def _let_write(self, launch: Launch, traits: EngineTraits) -> None:
         """Give the step's user what it must be able to write."""
-        if "image-user" in launch.relax:
+        if has_other_user(launch.relax):
             open_up(launch.attempt_dir)
         else:
             hand_over(self._ours(launch), traits.user)

@@ -14,7 +14,7 @@ from docker import APIClient
 from docker.types import DeviceRequest, Healthcheck, LogConfig, Mount, Ulimit
 
 from intermodal.backends.docker.temporary import owner_labels
-from intermodal.engine.backend import STEP_UID, Image, Launch
+from intermodal.engine.backend import STEP_UID, Image, Launch, has_other_user
 
 STEP_ROOT = PurePosixPath("/kfp")
 LABEL_RUN = "io.intermodal.run"
@@ -85,7 +85,8 @@ class EngineTraits:
 def container_config(client: APIClient, launch: Launch, traits: EngineTraits, state: str) -> dict[str, Any]:
     """Return the create request for one attempt."""
     limits = launch.limits
-    own_user = "image-user" in launch.relax
+    user = "0:0" if "root" in launch.relax else None if "image-user" in launch.relax else traits.user
+    own_home = has_other_user(launch.relax)
     # A step that asked for no limit ends before the machine does, and by its own cgroup, so that it is known why.
     memory = limits.memory or (int(traits.memory * _MOST_OF_THE_MACHINE) if traits.memory else None)
     host = client.create_host_config(
@@ -112,8 +113,8 @@ def container_config(client: APIClient, launch: Launch, traits: EngineTraits, st
         image=launch.image.id,
         command=list(launch.args) or None,
         entrypoint=list(launch.command) or None,
-        environment={**(SCRATCH_ENVIRONMENT if own_user else HOME_ENVIRONMENT), **launch.env},
-        user=None if own_user else traits.user,
+        environment={**(SCRATCH_ENVIRONMENT if own_home else HOME_ENVIRONMENT), **launch.env},
+        user=user,
         labels={
             **launch.labels,
             LABEL_RUN: launch.run_id,

@@ -1,13 +1,16 @@
 """The folders that AzureML gives a node: where artifacts come from, and where this node's go.
 
 An output port is never left empty (AzureML fails whoever reads an empty one): each gets a file `kfp.marker`. The content of
-output `model` is `model` in its port, a file or a folder; of a list, `model/0`, `model/1`, ...
+output `model` is `model` in its port, a file or a folder; of a list, `model/0`, `model/1`, ... Blob storage keeps no empty
+folders, and an artifact may have some, or be one: the marker names them (JSON, paths in the port), for who reads the artifact.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,12 +31,22 @@ def outside_name(leaf: str, output: str) -> str:
     return f"outside|{leaf}|{output}"
 
 
+def empty_folders(port: Path) -> list[str]:
+    """Return the folders of a port's content that are empty, by their paths in the port."""
+    try:
+        return list(json.loads((port / MARKER).read_text(encoding="utf-8") or "[]"))
+    except FileNotFoundError:
+        return []
+
+
 class Inputs:
     """Input artifacts of this node as paths."""
 
     def __init__(self, ports: Mapping[tuple[str, str], str]) -> None:
         """`ports` maps (leaf, output) to what is mounted for it."""
         self._ports = ports
+        self._whole: dict[str, str] = {}
+        """Content that has empty folders -> a copy that has them."""
 
     def view(self, artifact: Artifact) -> View:
         """Return the artifact as the step sees it: its URI is the local path."""
@@ -45,11 +58,24 @@ class Inputs:
         kind, _, rest = artifact.digest.partition("|")
         if kind == "port":
             leaf, output, relative = rest.split("|", 2)
-            return str(Path(self._ports[leaf, output], relative))
+            return self._with_folders(Path(self._ports[leaf, output]), relative)
         if kind == "outside":
             leaf, output = rest.split("|", 1)
             return self._ports[leaf, output]
         return artifact.uri  # somewhere else altogether, or metadata alone
+
+    def _with_folders(self, port: Path, relative: str) -> str:
+        """Return the path of content of a port; if it has empty folders, of a copy: what is mounted cannot be written."""
+        path = str(port / relative)
+        empty = [name for name in empty_folders(port) if name == relative or name.startswith(f"{relative}/")]
+        if empty and path not in self._whole:
+            copy = Path(tempfile.mkdtemp(prefix="kfp-"))
+            if (port / relative).is_dir():
+                shutil.copytree(port / relative, copy / relative)
+            for name in empty:
+                (copy / name).mkdir(parents=True, exist_ok=True)
+            self._whole[path] = str(copy / relative)
+        return self._whole.get(path, path)
 
 
 class Outputs:
@@ -63,10 +89,11 @@ class Outputs:
         self._count: dict[str, int] = {}
 
     def mark(self) -> None:
-        """Put the marker into each port."""
+        """Put the marker into each port. Last, when all content is there."""
         for folder in self._ports.values():
             Path(folder).mkdir(parents=True, exist_ok=True)
-            Path(folder, MARKER).touch()
+            empty = sorted(os.path.relpath(base, folder) for base, inner, files in os.walk(folder) if not inner + files)
+            Path(folder, MARKER).write_text(json.dumps([name for name in empty if name != "."]), encoding="utf-8")
 
     def publish(self, name: str, path: Path) -> str:
         """Move what the step wrote into its port; return what stands for it in the meta. Raises AttemptFailed."""

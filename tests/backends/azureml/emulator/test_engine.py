@@ -16,7 +16,7 @@ pytestmark = pytest.mark.engine
 SHOW = """exec 2>&1; pwd; echo ${{outputs.to}}; env | grep -E '^(AZUREML_(ARM|RUN|ROOT|EXPERIMENT_NAME)|MLFLOW_TR)' | sort
 test -n "$BASH_VERSION" && echo bash
 head -c 27 "$SSL_CERT_FILE"; echo
-echo x > /var/tmp/x && echo image is writable; echo x > here && echo x > ${{outputs.to}}/x"""
+echo x > /usr/x && echo image is writable; echo x > here && echo x > ${{outputs.to}}/x"""
 READ = "exec 2>&1; echo ${{inputs.one}}; echo y > ${{inputs.one}}/y || echo read only; cat ${{inputs.one}}/x"
 
 

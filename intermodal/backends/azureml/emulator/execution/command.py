@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,7 @@ class Running:
             limit = self._task.command.timeout
             ended, late = self._job.execute(launch, limit)
             self._tell(Change("Finalizing"))
+            self._open(launch)
             if late:
                 error: str | None = f"did not end within {limit:g} s, its limit"
             else:
@@ -200,6 +202,14 @@ class Running:
             shutil.copytree(found, folder, dirs_exist_ok=True)
 
     # After
+
+    def _open(self, launch: Launch) -> None:
+        """Let this process read and remove what was written as another user. Only root needs nothing for that."""
+        if os.getuid() == 0 or not self._job.host.backend.capabilities.isolates_filesystem:
+            return
+        command = ("chmod", "-R", "a+rwX", str(self._job.host.backend.step_root(self._folder) / "outputs"))
+        opening = replace(launch, command=command, args=(), mounts=(), env={}, log=self._folder / "chmod.txt")
+        self._job.execute(opening, None)
 
     def _published(self, *, failed: bool) -> dict[str, str]:
         """Publish the outputs; of a command that failed, those that were mounted: what was written there is there."""

@@ -30,7 +30,8 @@ class Options:
     images: Mapping[str, str] = field(default_factory=dict)
     """What runs instead of an environment: its id or name, or its image -> an image that is here. `*` stands for every other."""
     network: Network = "bridge"
-    relax: frozenset[Relaxation] = frozenset({"writable-root"})
+    relax: frozenset[Relaxation] = frozenset({"writable-root", "root", "capabilities"})
+    """What nodes are spared of the container contract; by default they are root in a writable container, as on AzureML."""
     cores: int = 1
     """Containers at once."""
 
