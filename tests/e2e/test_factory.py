@@ -14,6 +14,14 @@ from pathlib import Path
 import docker
 import pytest
 
+from intermodal.backends.azureml.compile import compile_pipeline
+from intermodal.backends.azureml.report import GAPS
+from intermodal.backends.azureml.requests import job_inputs
+from intermodal.backends.azureml.settings import load_azureml_settings
+from intermodal.backends.docker import DockerBackend
+from intermodal.sources import load_source, read_values
+from tests.backends.azureml.emulator.proof import emulated, kept, on
+
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "pipelines" / "configs" / "smoke.yaml"
 
@@ -68,6 +76,43 @@ def test_the_factory_runs_from_documents_to_a_champion(state: Path):
     assert record["configuration"]["backbones"] == ["tiny"] and len(record["configuration_digest"]) == 64
     assert left_over(result["run"]) == []
     assert "champion" in intermodal(state, "logs", "selector").stdout
+
+
+TIMED = {
+    "hpo": {"study", "trials_table"},
+    "benchmarker": {"benchmark"},
+    "selector": {"decision", "report", "summary"},
+}
+"""Outputs that tell how long something took, which no two runs agree on; and metadata that does (by a part of its name)."""
+TIMES = ("seconds", "_ms")
+
+
+def test_the_factory_compiled_for_azureml_makes_the_same_bytes(state: Path, tmp_path: Path):
+    source = load_source(ROOT / "pipelines/ner.py", None)
+    inputs = job_inputs(source, read_values(SMOKE, []), from_file=True)
+    compiled = compile_pipeline(source.pipeline, inputs, load_azureml_settings(source.project, {}), accept=GAPS)
+    job = emulated(compiled, on(DockerBackend())(compiled, tmp_path))
+    here = kept(state, shown(state)["id"])
+    assert {path.split("/")[-1] for path in job} == {
+        "dataset", "gather", "backbone", "hpo", "trainer", "converter", "benchmarker", "selector",
+    }  # fmt: skip
+    for path, task in job.items():
+        assert timeless(path, task) == timeless(path, here[path])
+
+
+def timeless(path: str, task: dict) -> dict:
+    timed = TIMED.get(path.split("/")[-1], set())
+    artifacts = task["outputs"]["artifacts"]
+    plain = {
+        name: [
+            {**item, "metadata": {k: v for k, v in item["metadata"].items() if not any(word in k for word in TIMES)}}
+            for item in items
+        ]
+        for name, items in artifacts.items()
+        if name not in timed
+    }
+    parameters = {name: value for name, value in task["outputs"]["parameters"].items() if name not in timed}
+    return {"state": task["state"], "names": sorted(artifacts), "parameters": parameters, "artifacts": plain}
 
 
 def test_the_champion_finds_entities_with_its_own_example(state: Path):

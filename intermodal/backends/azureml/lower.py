@@ -27,6 +27,7 @@ from intermodal.spec.types import Constant, Container, Pipeline, VolumeMount
 
 META, WIRING = "kfp_meta", "w"
 VERDICT = "kfp_verdict"
+_HAS_PYTHON = 'command -v python3 >/dev/null || { echo "error: the image has no python3, which the launcher needs" >&2; exit 1; };'
 _LONGEST_WIRING = 96 * 1024
 """Characters. The whole command is one argument of a shell, which Linux limits to 128 KiB."""
 
@@ -76,7 +77,7 @@ class Shape:
         }
 
     def _command(self) -> str:
-        words = ["python3 launch.py", "--wiring ${{inputs.w}}", "--meta ${{outputs.kfp_meta}}"]
+        words = [_HAS_PYTHON, "python3 launch.py", "--wiring ${{inputs.w}}", "--meta ${{outputs.kfp_meta}}"]
         words += [f"--before ${{{{inputs.m_{n}}}}}" for n in range(self.metas)]
         words += [f"--artifact ${{{{inputs.i_{n}}}}}" for n in range(len(self.artifacts))]
         words += [f"--parameter ${{{{inputs.p_{n}}}}}" for n in range(len(self.parameters))]

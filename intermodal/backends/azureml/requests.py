@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from intermodal.backends.azureml.compile import Compiled, compile_pipeline
+from intermodal.backends.azureml.pythons import check_pythons
 from intermodal.backends.azureml.settings import load_azureml_settings
+from intermodal.backends.docker import DockerBackend
 from intermodal.engine.arguments import GivenArtifact, read_arguments
 from intermodal.engine.artifacts import Artifact, Inputs
 from intermodal.errors import BadInput
@@ -22,11 +25,14 @@ IMAGE_LOCK = Path("images/registry.json")
 
 
 def compile_request(args: argparse.Namespace, environment: Mapping[str, str]) -> Compiled:
-    """Compile what the arguments of `compile` and `submit` ask for. Raises BadInput and Unsupported."""
+    """Compile what the arguments of `compile` and `submit` ask for. Raises BadInput and Unsupported.
+
+    Images that the Docker engine of this machine has, if there is one, must have a Python for the launcher.
+    """
     source = load_source(args.pipeline, args.name)
     settings = load_azureml_settings(source.project, environment)
     values = read_values(args.config, args.arg)
-    return compile_pipeline(
+    compiled = compile_pipeline(
         source.pipeline,
         job_inputs(source, values, from_file=args.config is not None),
         settings,
@@ -35,6 +41,9 @@ def compile_request(args: argparse.Namespace, environment: Mapping[str, str]) ->
         secrets=known_secrets(args.state / "secrets", environment),
         success_word=args.success_word,
     )
+    with closing(DockerBackend()) as backend:
+        check_pythons(compiled, backend)
+    return compiled
 
 
 def job_inputs(source: Source, values: Mapping[str, Any], *, from_file: bool) -> Inputs:

@@ -136,7 +136,7 @@ def _differences(seen: Agreed, ran: Simulated, node: str, leaf: str) -> list[str
             if _ran(theirs["state"])
             else []
         )
-    ours = {"state": meta["state"], "outputs": _outputs(meta, ran)}
+    ours = {"state": meta["state"], "outputs": outputs_of(meta, ran)}
     expected = {"state": theirs["state"], "outputs": theirs["outputs"]}
     if json.dumps(ours, sort_keys=True) != json.dumps(expected, sort_keys=True):
         return [f"{leaf}: the job has {ours}, the engine {expected}"]
@@ -147,7 +147,8 @@ def _ran(state: str) -> bool:
     return state in ("SUCCEEDED", "FAILED")
 
 
-def _outputs(meta: dict[str, Any], ran: Simulated) -> dict[str, Any]:
+def outputs_of(meta: dict[str, Any], ran: Simulated) -> dict[str, Any]:
+    """Return the outputs in a meta, artifacts by their content."""
     artifacts = {
         name: [
             {

@@ -86,4 +86,5 @@ def _command(compiled: Compiled, name: str, folder: Path) -> list[str]:
         return given["path"] if isinstance(given, dict) else str(given)
 
     command = _PORT.sub(value, compiled.components[node["component"]]["command"])
-    return shlex.split(command)[2:]
+    words = shlex.split(command)
+    return words[words.index("launch.py") + 1 :]

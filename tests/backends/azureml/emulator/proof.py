@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from intermodal.backends.azureml.compile import Compiled
 from intermodal.backends.azureml.emulator.execution.executor import JobExecutor
 from intermodal.backends.azureml.emulator.execution.host import Options
+from intermodal.engine.artifacts import Outputs
 from intermodal.engine.backend import Backend
+from intermodal.engine.database import Database
+from intermodal.engine.store import Store
 from intermodal.testing import HostBackend
-from tests.backends.azureml.conftest import Play
+from tests.backends.azureml.conftest import Play, outputs_of
 from tests.backends.azureml.emulator.plane import FolderPlane, Run
 from tests.backends.azureml.simulate import Simulated
+from tests.oracle.agreement import content
 
 
 def on(backend: Backend | None = None, options: Options | None = None) -> Play:
@@ -56,3 +61,36 @@ def collect(compiled: Compiled, folder: Path, nodes: dict[str, Run], plane: Fold
         meta = seen.folder / (path or "verdict") / "kfp_meta" / "meta.json"
         seen.metas[name] = json.loads(meta.read_text()) if meta.exists() else {"state": run.error, "decided": ""}
     return seen
+
+
+def kept(state: Path, run: str) -> dict[str, Any]:
+    """Return a run's leaves as the state folder has them: path -> state and outputs, artifacts by their content."""
+    store, database = Store(state / "store"), Database(state / "intermodal.db")
+    rows = list(database.query("SELECT * FROM tasks WHERE run=? AND outputs IS NOT NULL", (run,)))
+    database.close()
+    return {
+        row["path"]: {"state": row["state"], "outputs": _stored(Outputs.from_json(json.loads(row["outputs"])), store)}
+        for row in rows
+    }
+
+
+def emulated(compiled: Compiled, ran: Simulated) -> dict[str, Any]:
+    """Return a job's leaves in the same form."""
+    nodes = {path: ran.metas[node] for node, path in compiled.report.nodes.items() if path and node in ran.metas}
+    return {path: {"state": meta["state"], "outputs": outputs_of(meta, ran)} for path, meta in nodes.items()}
+
+
+def _stored(outputs: Outputs, store: Store) -> dict[str, Any]:
+    artifacts = {
+        name: [
+            {
+                "type": item.type.schema_title,
+                "content": content(store.path(item.digest) if item.digest else None),
+                "uri": "" if item.digest else item.uri,
+                "metadata": dict(item.metadata),
+            }
+            for item in items
+        ]
+        for name, items in outputs.artifacts.items()
+    }
+    return {"parameters": dict(outputs.parameters), "artifacts": artifacts}

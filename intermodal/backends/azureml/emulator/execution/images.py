@@ -21,7 +21,7 @@ def image_of(environment: str | Mapping[str, Any], host: Host, place: str) -> Im
         if chosen is None:
             _check(properties, environment, place)
             chosen = str(image)
-    return host.backend.resolve_image(chosen)
+    return host.backend.image_here(chosen, None) or host.backend.resolve_image(chosen)  # no digest is wanted here
 
 
 def _properties(environment: str | Mapping[str, Any], host: Host, place: str) -> Mapping[str, Any]:
