@@ -96,9 +96,13 @@ class Blobs:
 
     def names(self, place: Place) -> Iterator[str]:
         """Yield the names of all blobs whose names begin so."""
+        return (name for name, _ in self.sizes(place))
+
+    def sizes(self, place: Place) -> Iterator[tuple[str, int]]:
+        """Yield the names of all blobs whose names begin so, and their sizes in bytes."""
         for item in self._container(place).list_blobs(name_starts_with=place.path, include=["metadata"]):
             if not (item.metadata or {}).get("hdi_isfolder"):
-                yield item.name
+                yield item.name, item.size
 
     def upload(self, source: Path, place: Place) -> None:
         """Publish a file at a place, or all files of a folder below it."""

@@ -8,10 +8,10 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import replace
 
-from intermodal.backends.azureml.emulator import assets, history, jobs, workspace
+from intermodal.backends.azureml.emulator import assets, history, jobs, mlflow, workspace
 from intermodal.backends.azureml.emulator.answers import Answer, Refused, Request, Service, refusal
 from intermodal.backends.azureml.emulator.faults import Faults, strike
-from intermodal.backends.azureml.emulator.identity import AML_RESOURCE, PROVIDER
+from intermodal.backends.azureml.emulator.identity import AML_RESOURCE, MANAGEMENT, PROVIDER
 from intermodal.backends.azureml.emulator.tokens import BadToken, check_token
 from intermodal.backends.azureml.emulator.workspace import Handler, Workspace
 
@@ -27,6 +27,8 @@ _PREFIXES: tuple[tuple[str, Service], ...] = (
     ("/history/v1.0", "history"),
     ("/data/v1.0", "history"),
     ("/modelregistry/v1.0", "history"),
+    ("/mlflow/v1.0", "mlflow"),
+    ("/mlflow/v2.0", "mlflow"),
     ("", "arm"),
 )
 _RESULT = re.compile(
@@ -37,6 +39,8 @@ _TABLES: dict[str, Iterable[tuple[str, str, Handler]]] = {
     "/history/v1.0": history.ROUTES,
     "/data/v1.0": history.RESOLVERS,
     "/modelregistry/v1.0": history.RESOLVERS,
+    "/mlflow/v1.0": mlflow.ROUTES,
+    "/mlflow/v2.0": mlflow.ROUTES,
 }
 
 
@@ -89,7 +93,7 @@ class Dispatcher:
         if kind.lower() != "bearer" or not token:
             raise Refused(401, "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
         try:
-            claims = check_token(self._workspace.identity, token, {self._workspace.address, AML_RESOURCE})
+            claims = check_token(self._workspace.identity, token, {self._workspace.address, AML_RESOURCE, MANAGEMENT})
         except BadToken as error:
             code = "ExpiredAuthenticationToken" if "expiry" in str(error) else "InvalidAuthenticationToken"
             headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}

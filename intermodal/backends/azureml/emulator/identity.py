@@ -14,6 +14,8 @@ from intermodal.errors import BadInput
 
 AML_RESOURCE = "https://ml.azure.com"
 """The audience of the tokens that a pipeline job is submitted with (`aml_resource_id` of the cloud)."""
+MANAGEMENT = "https://management.azure.com"
+"""The audience of tokens for Azure itself; MLflow's clients ask for it."""
 PROVIDER = "Microsoft.MachineLearningServices"
 REGION = "local"
 
