@@ -147,7 +147,7 @@ def _check_iterator(task: Task, place: str) -> None:
 
 
 def _check_source(pipeline: Pipeline, component: Component, dag: Dag, source: Source, place: str) -> None:
-    if isinstance(source, FromInput | FromTask) and source.selector:
+    if isinstance(source, (FromInput, FromTask)) and source.selector:
         selectors.check(source.selector, place)
     if isinstance(source, FromInput):
         declared = source.name in component.input_parameters or source.name in component.input_artifacts

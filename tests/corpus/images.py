@@ -148,11 +148,12 @@ def standin(client: APIClient, name: str) -> str:
     try:
         client.inspect_image(reference)
     except docker.errors.NotFound:
-        _build(client, reference, make(), f"FROM {BASE}\nUSER 0\nCOPY files/ /\n{lines}")
+        build_image(client, reference, make(), f"FROM {BASE}\nUSER 0\nCOPY files/ /\n{lines}")
     return reference
 
 
-def _build(client: APIClient, reference: str, files: Files, dockerfile: str) -> None:
+def build_image(client: APIClient, reference: str, files: Files, dockerfile: str) -> None:
+    """Build an image of a Dockerfile and, below `files/`, the files that it copies. Raises RuntimeError."""
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
         for path, (content, mode) in {"Dockerfile": (dockerfile.encode(), 0o644), **_below("files", files)}.items():

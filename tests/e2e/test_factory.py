@@ -18,9 +18,8 @@ from intermodal.backends.azureml.compile import compile_pipeline
 from intermodal.backends.azureml.report import GAPS
 from intermodal.backends.azureml.requests import job_inputs
 from intermodal.backends.azureml.settings import load_azureml_settings
-from intermodal.backends.docker import DockerBackend
 from intermodal.sources import load_source, read_values
-from tests.backends.azureml.emulator.proof import emulated, kept, on
+from tests.backends.azureml.emulator.proof import emulated, kept, over_the_wire
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "pipelines" / "configs" / "smoke.yaml"
@@ -91,7 +90,12 @@ def test_the_factory_compiled_for_azureml_makes_the_same_bytes(state: Path, tmp_
     source = load_source(ROOT / "pipelines/ner.py", None)
     inputs = job_inputs(source, read_values(SMOKE, []), from_file=True)
     compiled = compile_pipeline(source.pipeline, inputs, load_azureml_settings(source.project, {}), accept=GAPS)
-    job = emulated(compiled, on(DockerBackend())(compiled, tmp_path))
+    ran = over_the_wire()(compiled, tmp_path)
+    job = emulated(compiled, ran)
+    assert ran.tags["selector"] == {
+        "kfp.task": "selector",
+        "kfp.state": "SUCCEEDED",
+    }  # the container reached run history
     here = kept(state, shown(state)["id"])
     assert {path.split("/")[-1] for path in job} == {
         "dataset", "gather", "backbone", "hpo", "trainer", "converter", "benchmarker", "selector",

@@ -25,6 +25,8 @@ class Simulated:
     folder: Path
     states: dict[str, str] = field(default_factory=dict)
     metas: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    """What the nodes told run history, where there was one."""
 
     def content(self, digest: str) -> Path:
         """Return the path of what stands for an output artifact's content."""

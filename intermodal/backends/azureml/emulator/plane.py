@@ -139,6 +139,9 @@ class Plane:
     def metrics(self, run: str) -> Mapping[str, float]:
         return {name: metric.value for name, metric in self.records.last_metrics(run).items()}
 
+    def history(self, run: str, metric: str) -> Sequence[float]:
+        return [item.value for item in self.records.metric_history(run, metric)]
+
     # What others may ask.
 
     def wait(self, run: str, timeout: float) -> Run:

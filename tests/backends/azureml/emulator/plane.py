@@ -78,6 +78,11 @@ class FolderPlane:
             raise KeyError(uri)
         return self.folder / "store" / match[1] / match[2]
 
+    def found(self, uri: str) -> Path | None:
+        """What lies at an address, None if there is nothing."""
+        path = self.path(uri)
+        return path if path.exists() else None
+
     def content(self, uri: str) -> dict[str, str]:
         """What lies at an address: relative path -> text."""
         root = self.path(uri)

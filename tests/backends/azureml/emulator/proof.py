@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from intermodal.backends.azureml.compile import Compiled
+from intermodal.backends.azureml.compile import Compiled, write
+from intermodal.backends.azureml.emulator.client import connect
+from intermodal.backends.azureml.emulator.execution.engine import bridge_gateway, on_docker
 from intermodal.backends.azureml.emulator.execution.executor import JobExecutor
 from intermodal.backends.azureml.emulator.execution.host import Options
+from intermodal.backends.azureml.emulator.plane import Plane, running
 from intermodal.engine.artifacts import Outputs
 from intermodal.engine.backend import Backend
 from intermodal.engine.database import Database
@@ -19,6 +23,7 @@ from tests.backends.azureml.conftest import Play, outputs_of
 from tests.backends.azureml.emulator.plane import FolderPlane, Run
 from tests.backends.azureml.simulate import Simulated
 from tests.oracle.agreement import content
+from tests.support.azurite import TOOLS
 
 
 def on(backend: Backend | None = None, options: Options | None = None) -> Play:
@@ -35,8 +40,7 @@ def on(backend: Backend | None = None, options: Options | None = None) -> Play:
             done = plane.wait("job", 600)
         finally:
             executor.close()
-        nodes = plane.nodes()
-        seen = collect(compiled, folder, nodes, plane)
+        seen = collect(compiled, folder, plane.nodes(), plane.found)
         failed = [name for name, state in seen.states.items() if state == "Failed"]
         assert done.state == ("Failed" if failed else "Completed"), done
         assert not failed or f"node {failed[0]!r} failed: " in str(done.error) or len(failed) > 1, done.error
@@ -45,7 +49,43 @@ def on(backend: Backend | None = None, options: Options | None = None) -> Play:
     return play
 
 
-def collect(compiled: Compiled, folder: Path, nodes: dict[str, Run], plane: FolderPlane) -> Simulated:
+def over_the_wire(options: Options | None = None) -> Play:
+    """Return what submits a job by the real client to an emulator that runs it on the Docker engine."""
+
+    def play(compiled: Compiled, folder: Path) -> Simulated:
+        from azure.ai.ml import load_job
+
+        folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=folder))
+        write(compiled, folder / "job")
+        executor = on_docker(folder / "jobs", options)
+        with running(folder / "ws", executor, tools=TOOLS, container_host=bridge_gateway()) as plane:
+            with connect(plane.folder) as client:
+                name = client.jobs.create_or_update(load_job(folder / "job" / "job.yml")).name
+            done = plane.wait(name, 600)
+            runs = {
+                run.node: Run([run.status], run.error, dict(run.outputs), tags=dict(run.tags))
+                for run in plane.records.children(name)
+            }
+            seen = collect(compiled, folder, runs, lambda uri: _downloaded(plane, uri, folder))
+        failed = [node for node, state in seen.states.items() if state == "Failed"]
+        assert done.status == ("Failed" if failed else "Completed"), done
+        seen.tags = {node: run.tags for node, run in runs.items()}
+        return seen
+
+    return play
+
+
+def _downloaded(plane: Plane, uri: str, folder: Path) -> Path | None:
+    try:
+        return plane.download(uri, Path(tempfile.mkdtemp(dir=folder)))
+    except KeyError:
+        return None
+
+
+def collect(
+    compiled: Compiled, folder: Path, nodes: Mapping[str, Run], fetch: Callable[[str], Path | None]
+) -> Simulated:
     """Put the outputs of all nodes where a simulated run has them."""
     seen = Simulated(folder / "outputs")
     for name, path in compiled.report.nodes.items():
@@ -56,8 +96,8 @@ def collect(compiled: Compiled, folder: Path, nodes: dict[str, Run], plane: Fold
         for port, uri in run.outputs.items():
             place = seen.folder / (path or "verdict") / port.removeprefix("a_")
             place.parent.mkdir(parents=True, exist_ok=True)
-            if plane.path(uri).exists():
-                place.symlink_to(plane.path(uri))
+            if found := fetch(uri):
+                place.symlink_to(found)
         meta = seen.folder / (path or "verdict") / "kfp_meta" / "meta.json"
         seen.metas[name] = json.loads(meta.read_text()) if meta.exists() else {"state": run.error, "decided": ""}
     return seen
