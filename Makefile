@@ -39,8 +39,8 @@ test: images tools ## all tests, on a real engine, the real images and a real br
 	.venv/bin/python -m pytest $(TESTS) -m "not engine and not browser" -n auto || [ $$? = 5 ]
 	.venv/bin/python -m pytest $(TESTS) -m "engine or browser" || [ $$? = 5 ]
 
-test-fast: azurite ## the tests that need no engine and no browser, on all cores
-	.venv/bin/python -m pytest $(TESTS) -m "not engine and not browser" -n auto
+test-fast: venv ## within a minute: the quick tests that need no engine and no browser, on all cores
+	.venv/bin/python -m pytest $(TESTS) -m "not engine and not browser and not slow" -n auto
 
 bench: images ## measure the engine beside its peers (NAMES="chain start": some of it; WRITE=1: into docs/benchmarks.md)
 	.venv/bin/python -m benchmarks $(NAMES) $(if $(WRITE),--write)

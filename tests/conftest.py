@@ -20,8 +20,42 @@ from intermodal.settings import Settings
 from intermodal.spec.load import load_pipeline
 from tests.support.host import HostBackend
 
+_HERE = Path(__file__).parent
+
 settings.register_profile("any machine", deadline=None)  # a busy one is no failure
 settings.load_profile("any machine")
+
+
+SLOW = (
+    "backends/azureml/emulator",
+    "backends/azureml/test_compile.py",
+    "backends/azureml/test_random.py",
+    "backends/process",
+    "backends/test_contract.py",
+    "backends/test_example.py",
+    "backends/test_registry.py",
+    "cli/test_ci.py",
+    "cli/test_live.py",
+    "cli/test_logs.py",
+    "cli/test_readings.py",
+    "cli/test_upkeep.py",
+    "crash",
+    "engine/test_packages.py",
+    "engine/test_plan.py",
+    "engine/test_requirements.py",
+    "oracle/test_random.py",
+    "test_docs.py",
+    "test_pytest_plugin.py",
+    "trust",
+)
+"""What `make test-fast` leaves to `make test`: it starts many processes, waits, or draws many examples."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        path = item.path.relative_to(_HERE).as_posix() if item.path.is_relative_to(_HERE) else ""
+        if any(path == name or path.startswith(f"{name}/") for name in SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @dataclass
