@@ -40,6 +40,7 @@ VERBS = {
     "verify": "check every stored artifact against its digest",
     "gc": "remove what nothing needs any more (says only what, unless --yes)",
     "compile": "compile a pipeline to IR YAML or to an AzureML pipeline job",
+    "azureml": "an AzureML workspace on this machine, for the real client and for job files",
     "doctor": "explain what this machine lacks",
     "engine": "make sure that a container engine answers",
     "build": "build the step images",

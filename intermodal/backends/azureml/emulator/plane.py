@@ -152,6 +152,11 @@ class Plane:
                 self.space.changed.wait(min(left, 5))
         return found
 
+    def wait_for_change(self, timeout: float) -> None:
+        """Wait until something of a run has changed, at most so many seconds."""
+        with self.space.changed:
+            self.space.changed.wait(timeout)
+
     def close(self) -> None:
         self._logs.close()
 
