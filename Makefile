@@ -33,6 +33,7 @@ images: engine ## build the step images (unchanged inputs build nothing)
 tools: venv
 	@.venv/bin/python -m tests.support.browser
 	@.venv/bin/python -m tests.support.podman
+	@.venv/bin/python -m tests.support.azurite
 
 test: images tools ## all tests, on a real engine, the real images and a real browser
 	@# Exit code 5: TESTS names none of one kind. What uses the engine runs one after another: it measures, kills and fills disks.
