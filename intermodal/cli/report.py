@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="where to write it, - for stdout (default: report.html in the run's folder)",
     )
+    parser.add_argument("--json", action="store_true", help="print where it is as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,16 +35,20 @@ def run(args: argparse.Namespace) -> int:
     try:
         found = find_run(database, args.run_id)["id"]
         if args.output is None:
-            print(write_report(database, state, found))
+            _say(found, str(write_report(database, state, found)), args.json)
             return 0
         page = render(database, state, found)
         if args.output == "-":
             sys.stdout.buffer.write(page.encode())
         else:
             Path(args.output).write_text(page, encoding="utf-8")
-            print(args.output)
+            _say(found, args.output, args.json)
     except OSError as error:
         raise EnvironmentProblem(f"{error.filename or args.output}: {error.strerror}") from error
     finally:
         database.close()
     return 0
+
+
+def _say(run_id: str, path: str, as_json: bool) -> None:
+    print(json.dumps({"run": run_id, "report": path}, ensure_ascii=False) if as_json else path)

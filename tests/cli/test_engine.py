@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from intermodal.cli.main import main
@@ -13,6 +15,8 @@ def test_an_engine_that_answers_is_named(capsys):
     out = capsys.readouterr()
     assert out.out.startswith("Docker engine ")
     assert out.err == ""
+    assert main(["engine", "up", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["engine"] == "docker"
 
 
 def test_an_engine_that_is_asked_for_and_absent_is_not_replaced(capsys, monkeypatch):

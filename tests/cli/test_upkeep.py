@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from pathlib import Path
 
 from kfp import dsl
 
@@ -39,6 +40,14 @@ def test_verify_finds_what_changed_and_names_who_made_it(intermodal: Command):
     again = intermodal.json("run", path)
     assert again["state"] == "SUCCEEDED" and again["parameters"] == {"Output": "a"}
     assert intermodal.json("verify")["damaged"] == []
+
+
+def test_a_report_is_written_where_it_says(intermodal: Command):
+    run = intermodal.json("run", intermodal.write(demo))["run"]
+    said = intermodal.json("report")
+    assert said["run"] == run and "<html" in Path(said["report"]).read_text()
+    assert intermodal.json("report", "-o", "mine.html")["report"] == "mine.html"
+    assert (intermodal.folder / "mine.html").read_bytes() == Path(said["report"]).read_bytes()
 
 
 def test_an_entry_that_is_gone_is_damage(intermodal: Command):
