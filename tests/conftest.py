@@ -34,6 +34,7 @@ SLOW = (
     "backends/test_contract.py",
     "backends/test_example.py",
     "backends/test_registry.py",
+    "cli/test_azureml.py",
     "cli/test_ci.py",
     "cli/test_live.py",
     "cli/test_logs.py",

@@ -10,8 +10,9 @@ from dataclasses import replace
 
 from intermodal.backends.azureml.emulator import assets, history, jobs, mlflow, workspace
 from intermodal.backends.azureml.emulator.answers import Answer, Refused, Request, Service, refusal
-from intermodal.backends.azureml.emulator.faults import Faults, strike
+from intermodal.backends.azureml.emulator.faults import Fault, Faults, strike
 from intermodal.backends.azureml.emulator.identity import AML_RESOURCE, MANAGEMENT, PROVIDER
+from intermodal.backends.azureml.emulator.relay import BreakingRelay
 from intermodal.backends.azureml.emulator.tokens import BadToken, check_token
 from intermodal.backends.azureml.emulator.workspace import Handler, Workspace
 
@@ -50,6 +51,7 @@ class Dispatcher:
     def __init__(self, workspace: Workspace, faults: Faults) -> None:
         self._workspace = workspace
         self._faults = faults
+        self._relays: list[BreakingRelay] = []
         self._routes = {
             prefix: [(method, re.compile(pattern), handler) for method, pattern, handler in routes]
             for prefix, routes in _TABLES.items()
@@ -70,7 +72,25 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - a defect here must not look like a broken connection
             traceback.print_exception(error, file=sys.stderr)
             return refusal(Refused(500, "InternalServerError", f"a defect of the emulator: {error!r}"), service)
+        if fault is not None and fault.fault == "half-upload":
+            return self._half(answer, fault)
         return None if fault is not None and fault.fault == "late-drop" else answer
+
+    def close(self) -> None:
+        for relay in self._relays:
+            relay.close()
+
+    def _half(self, answer: Answer, fault: Fault) -> Answer:
+        """Lead an upload to a way to the storage that breaks."""
+        origin = self._workspace.blobs.url.removesuffix(f"/{self._workspace.identity.account}")
+        relay = BreakingRelay(int(origin.rpartition(":")[2]), fault.bytes, fault.times)
+        self._relays.append(relay)
+        place = answer.body["blobReferenceForConsumption"]
+        signed = place["credential"]["sasUri"].replace(origin, f"http://127.0.0.1:{relay.port}")
+        credential = {**place["credential"], "sasUri": signed}
+        return Answer(
+            {**answer.body, "blobReferenceForConsumption": {**place, "credential": credential}}, answer.status
+        )
 
     def _answer(self, request: Request, prefix: str, service: Service) -> Answer:
         if request.path == f"/discovery/workspaces/{self._workspace.identity.id}":

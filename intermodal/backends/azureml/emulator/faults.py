@@ -2,8 +2,7 @@
 
     [{"method": "PUT", "path": "/jobs/", "fault": "throttle", "times": 2, "retry_after": 1}]
 
-Each fault is used up by as many requests as `times` says, then the service is well again. Faults of the `storage` (`half-upload`)
-concern what startPendingUpload and listSecrets give: signatures that end in the middle of an upload.
+Each fault is used up by as many requests as `times` says, then the service is well again.
 """
 
 from __future__ import annotations
@@ -20,14 +19,15 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from intermodal.backends.azureml.emulator.answers import Refused, Request
 from intermodal.errors import BadInput
 
-Kind = Literal["throttle", "unavailable", "drop", "late-drop", "slow", "expired-token"]
+Kind = Literal["throttle", "unavailable", "drop", "late-drop", "slow", "expired-token", "half-upload"]
 
 
 class Fault(BaseModel):
     """One fault and when it happens.
 
     throttle: 429 with Retry-After. unavailable: 503. drop: the connection ends without an answer, nothing was done. late-drop: the
-    same, but the request was carried out. slow: the answer comes `seconds` late. expired-token: 401, as for a token that has ended.
+    same, but the request was carried out. slow: the answer comes `seconds` late. expired-token: 401, as for a token that has
+    ended. half-upload: of code, whose place startPendingUpload says: the storage breaks off after `bytes` bytes, `times` times.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,8 +42,11 @@ class Fault(BaseModel):
     """How many such requests are answered well first."""
     retry_after: int = 1
     seconds: float = 1.0
+    bytes: int = Field(default=10_000, ge=1)
 
     def concerns(self, request: Request) -> bool:
+        if self.fault == "half-upload" and not request.path.endswith("/startPendingUpload"):
+            return False
         return self.method in ("", request.method) and re.search(self.path, request.path) is not None
 
 
@@ -89,12 +92,14 @@ class Faults:
 
 class _Waiting:
     def __init__(self, fault: Fault) -> None:
+        # A half upload is one request's, however often its storage breaks.
         self.fault = fault
+        self._times = 1 if fault.fault == "half-upload" else fault.times
         self._seen = 0
 
     def strikes(self) -> bool:
         self._seen += 1
-        return self.fault.after < self._seen <= self.fault.after + self.fault.times
+        return self.fault.after < self._seen <= self.fault.after + self._times
 
 
 def strike(fault: Fault) -> None:

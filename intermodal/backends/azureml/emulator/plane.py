@@ -226,6 +226,7 @@ def running(
         space = Workspace(identity, records, blobs, "", computes)
         planned = Faults(faults)
         dispatcher = Dispatcher(space, planned)
+        stack.callback(dispatcher.close)
         server = Server(LOOPBACK, port, certificates, dispatcher)
         stack.callback(server.close)
         space.address = f"https://{LOOPBACK}:{server.port}"
