@@ -9,7 +9,7 @@ TESTS ?= tests
 INTERMODAL := .venv/bin/intermodal
 READY := .venv/.ready
 
-.PHONY: help venv pipeline-local test test-fast engine tools images bench conformance compile lock lint clean
+.PHONY: help venv pipeline-local test test-fast engine tools images bench conformance examples compile lock lint clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -46,9 +46,15 @@ test-fast: venv ## within a minute: the quick tests that need no engine and no b
 bench: images ## measure the engine beside its peers (NAMES="chain start": some of it; WRITE=1: into docs/benchmarks.md)
 	.venv/bin/python -m benchmarks $(NAMES) $(if $(WRITE),--write)
 
-conformance: engine ## run the pipelines of CORPUS, a checkout of kubeflow/pipelines (ONLY=text: some of them), and judge each
+conformance: engine ## run the pipelines of CORPUS, a checkout of kubeflow/pipelines (ONLY=text: some; BACKEND=azureml: compiled, too), and judge each
 	@$(INTERMODAL) build base
-	@.venv/bin/python -m tests.corpus $(or $(CORPUS),$(error say where the checkout is: make conformance CORPUS=...)) $(addprefix --only ,$(ONLY))
+	@.venv/bin/python -m tests.corpus $(or $(CORPUS),$(error say where the checkout is: make conformance CORPUS=...)) $(addprefix --only ,$(ONLY)) \
+	    $(if $(filter azureml,$(BACKEND)),--backend azureml)
+
+examples: engine venv ## submit the pipeline jobs of EXAMPLES, a checkout of Azure/azureml-examples, to the emulator (IMAGES="NAME=IMAGE ...")
+	@.venv/bin/python -m tests.support.azurite
+	@.venv/bin/python -m tests.examples $(or $(EXAMPLES),$(error say where the checkout is: make examples EXAMPLES=...)) \
+	    $(foreach image,$(IMAGES),--image "$(image)") $(addprefix --only ,$(ONLY))
 
 compile: venv ## compile the pipeline to IR YAML: dist/ner.yaml
 	@$(INTERMODAL) compile pipelines/ner.py -o dist/ner.yaml

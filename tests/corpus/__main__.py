@@ -9,13 +9,14 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from tests.corpus.check import Row, check
-from tests.corpus.facts import fact
+from tests.corpus.facts import Fact, fact
 
+Check = Callable[[Path, str, Fact, Path], Row]
 _FOLDER = Path("test_data/sdk_compiled_pipelines/valid")
 
 
@@ -28,11 +29,17 @@ def main() -> int:
     parser.add_argument(
         "--work", type=Path, default=Path(".intermodal/corpus"), help="where runs and downloads are kept"
     )
+    parser.add_argument(
+        "--backend",
+        choices=("docker", "azureml"),
+        default="docker",
+        help="azureml: run each on Docker and, compiled, on the emulator, and compare",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
     args = parser.parse_args()
     corpus = args.corpus / _FOLDER if (args.corpus / _FOLDER).is_dir() else args.corpus
     rows = []
-    for row in run(corpus, args.only, args.work.absolute()):
+    for row in run(corpus, args.only, args.work.absolute(), _CHECKS[args.backend]()):
         rows.append(row)
         print_row(row)
     if not rows:
@@ -44,7 +51,16 @@ def main() -> int:
     return 1 if any(row.verdict == "wrong" for row in rows) else 0
 
 
-def run(corpus: Path, only: list[str], work: Path) -> Iterator[Row]:
+def _azureml() -> Check:
+    from tests.corpus.azureml import check_azureml
+
+    return check_azureml
+
+
+_CHECKS: Mapping[str, Callable[[], Check]] = {"docker": lambda: check, "azureml": _azureml}
+
+
+def run(corpus: Path, only: list[str], work: Path, judge: Check = check) -> Iterator[Row]:
     for path in sorted(corpus.rglob("*.yaml")):
         name = path.relative_to(corpus).as_posix()
         if only and not any(text in name for text in only):
@@ -52,7 +68,7 @@ def run(corpus: Path, only: list[str], work: Path) -> Iterator[Row]:
         folder = work / f"trial-{time.time_ns()}"
         folder.mkdir(parents=True)
         try:
-            yield check(corpus, name, fact(name), folder)
+            yield judge(corpus, name, fact(name), folder)
         except Exception as error:  # noqa: BLE001 - a defect of the engine or of this is one wrong row, not the end of the table
             yield Row(name, "wrong", "", tuple(traceback.format_exception(error)[-3:]))
         finally:

@@ -13,6 +13,7 @@ import yaml
 
 from intermodal.engine.database import Database
 from intermodal.engine.failure import Failure
+from intermodal.engine.graph import Graph
 from intermodal.engine.options import Options
 from intermodal.engine.platform import ConfigFolders
 from intermodal.engine.resources import Demand
@@ -74,29 +75,29 @@ class _Observer:
 
 def check(corpus: Path, path: str, fact: Fact, folder: Path) -> Row:
     """Run the pipeline at `path` of the corpus in `folder` (a run's own) beside the state folder, and judge it."""
-    notes = _notes(fact)
+    notes = notes_of(fact)
     documents = read_documents(corpus / path, fact.runtime)
     try:
         pipeline = build_pipeline(*documents)
-        trial = _Trial(pipeline, documents[0], fact, folder)
+        trial = Trial(pipeline, documents[0], fact, folder)
         trial.run()
     except IntermodalError as error:
-        return _refusal(path, fact, "refused", (error.message,), notes)
+        return refusal(path, fact, "refused", (error.message,), notes)
     if fact.refused:
-        words = tuple(f"{task}: {failure.message}" for task, failure in trial.observer.failures.items())
-        return _refusal(path, fact, trial.state, words, notes)
+        return refusal(path, fact, trial.state, trial.failures, notes)
     problems = trial.problems()
     verdict = "wrong" if problems else "right"
     return Row(path, verdict, trial.state, tuple(problems), notes, trial.tasks)
 
 
-def _refusal(path: str, fact: Fact, state: str, words: tuple[str, ...], notes: tuple[str, ...]) -> Row:
+def refusal(path: str, fact: Fact, state: str, words: tuple[str, ...], notes: tuple[str, ...]) -> Row:
     """A refusal is right only where nothing can stand in, and only if it names what is missing."""
     named = bool(fact.refused) and any(fact.refused in text for text in words) and state != "SUCCEEDED"
     return Row(path, "refused" if named else "wrong", state, words, notes)
 
 
-def _notes(fact: Fact) -> tuple[str, ...]:
+def notes_of(fact: Fact) -> tuple[str, ...]:
+    """Return what stands in for something, and how the containers are relaxed."""
     found = [fact.standin] if fact.standin else []
     if fact.runtime:
         found.append(f"KFP runtime {fact.runtime}: the pinned one lacks what it uses")
@@ -117,7 +118,7 @@ def read_documents(path: Path, runtime: str = "") -> tuple[dict[str, Any], dict[
     return spec, next((document for document in found[1:] if "platforms" in document), {})
 
 
-class _Trial:
+class Trial:
     """One run on the engine and its judgement."""
 
     def __init__(self, pipeline: Pipeline, document: dict[str, Any], fact: Fact, folder: Path) -> None:
@@ -142,12 +143,26 @@ class _Trial:
         return {uri: _file(self._folder / "bucket" / uri.rpartition("/")[2], text) for uri, text in BUCKET.items()}
 
     @property
+    def graph(self) -> Graph:
+        """What the engine made of the run."""
+        assert self._runner is not None
+        return self._runner.graph
+
+    @property
+    def store(self) -> Path:
+        return self._state / "store"
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        return tuple(f"{task}: {failure.message}" for task, failure in self.observer.failures.items())
+
+    @property
     def tasks(self) -> int:
         return len(self.backend.seen)
 
     def run(self) -> None:
         """Run it. Raises IntermodalError where the engine refuses."""
-        request = Request(self._pipeline, self._arguments())
+        request = Request(self._pipeline, self.arguments)
         total = _LARGE if self._fact.any_machine else None
         with Session(self._state, self.backend, Settings(), self._options, total) as session:
             self._runner = session.runner(request, self.observer)
@@ -157,7 +172,8 @@ class _Trial:
     def _state(self) -> Path:
         return self._folder.parent / "state"
 
-    def _arguments(self) -> dict[str, Any]:
+    @property
+    def arguments(self) -> dict[str, Any]:
         root = self._pipeline.root
         given = dict(self._fact.arguments)
         for name, parameter in root.input_parameters.items():
@@ -180,7 +196,7 @@ class _Trial:
         oracle = Interpreter(self._document, replay, dict(runner.graph.job))
         takes = self._document["root"].get("inputDefinitions", {}).get("artifacts", {})
         things = {name: [Thing(takes[name]["artifactType"]["schemaTitle"], path)] for name, path in self._files.items()}
-        parameters = {name: value for name, value in self._arguments().items() if name not in things}
+        parameters = {name: value for name, value in self.arguments.items() if name not in things}
         whole = oracle.run(Values(parameters, things))
         found = disagreements(oracle, whole, runner.graph, Store(self._state / "store"))
         database = Database(self._state / "intermodal.db")

@@ -30,6 +30,8 @@ class Fact:
     """Relaxed container: a writable folder that all steps see at SHARED."""
     any_machine: bool = False
     """Relaxed container: resources are reserved on a machine that is large enough, but no limit reaches the container."""
+    differs: str = ""
+    """Why no two runs of it do the same, so that one on AzureML cannot be held to one on Docker."""
     outputs: Mapping[str, Any] | None = None
     """The pipeline's output parameters, worked out by hand; None where they were not."""
 
@@ -72,7 +74,9 @@ FACTS: Mapping[str, Fact] = {
     "critical/pipeline_with_secret_as_env.yaml": Fact(standin=_SECRET),
     "critical/pipeline_with_submit_request.yaml": Fact(standin=_PYPI),
     "critical/pipeline_with_volume_long_name.yaml": Fact(standin=_CLAIM),
-    "env-var.yaml": Fact({"env_var": "HOME"}, outputs={"Output": "/tmp"}),
+    "env-var.yaml": Fact(
+        {"env_var": "HOME"}, outputs={"Output": "/tmp"}, differs="it tells HOME, which is root's on AzureML"
+    ),
     "essential/component_with_pip_index_urls.yaml": Fact(standin=_PYPI),
     "essential/component_with_pip_install.yaml": Fact(standin=_PYPI),
     "essential/component_with_pip_install_in_venv.yaml": Fact(standin=_PYPI),

@@ -71,6 +71,20 @@ def _python() -> Files:
     }
 
 
+def _pip_and_kfp() -> Files:
+    """Return what a public Python image has, and the KFP runtime of most of the corpus, so that installing it finds it there."""
+    site = "usr/local/lib/python3.11/dist-packages"
+    files = {f"{site}/pip/{name}": (content, 0o644) for name, content in _wheel("pip", "pip/")}
+    with tempfile.TemporaryDirectory() as place:
+        command = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--target", place, "kfp==2.14.3"]
+        _pip(command)
+        for path in Path(place).rglob("*"):
+            if path.is_file():
+                files[f"{site}/{path.relative_to(place).as_posix()}"] = (path.read_bytes(), 0o644)
+    files["usr/local/bin/pip"] = (b'#!/bin/sh\nexec python3 -m pip "$@"\n', 0o755)
+    return {**_python(), **files}
+
+
 def _pip(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -130,6 +144,7 @@ def _component() -> Files:
 
 _MADE: Mapping[str, tuple[Callable[[], Files], str]] = {
     "python": (_python, "RUN ln -sf bash /bin/sh\n"),
+    "pip": (_pip_and_kfp, "RUN ln -sf bash /bin/sh; rm -f /usr/lib/python3.11/EXTERNALLY-MANAGED\n"),
     "sleepless": (lambda: {"usr/local/bin/sleep": (_SLEEP, 0o755)}, ""),
     "gsutil": (_gsutil, ""),
     "jq": (lambda: {"usr/local/bin/jq": (_JQ, 0o755)}, ""),

@@ -9,6 +9,7 @@ from kfp import compiler, dsl
 
 from intermodal.engine.backend import Exit, Image, Launch
 from tests.corpus.__main__ import run
+from tests.corpus.azureml import check_azureml
 from tests.corpus.engine import Seen
 from tests.corpus.replay import Replay
 from tests.oracle.leaf import Place, Step
@@ -71,6 +72,22 @@ def test_the_table_tells_right_from_refused_and_wrong(tmp_path: Path):
     assert "gcr.io/my-image" in rows["container_with_artifact_output.yaml"].words[0]
     assert any("ended FAILED, which it must not" in text for text in rows["other.yaml"].words)
     assert [path.name for path in (tmp_path / "work").iterdir()] == ["state"]
+
+
+@pytest.mark.engine
+def test_the_table_of_both_backends(tmp_path: Path):
+    corpus = tmp_path / "corpus"
+    (corpus / "failing").mkdir(parents=True)
+    for name, pipeline in {"good.yaml": good, "failing/fail_v2.yaml": bad, "other.yaml": bad}.items():
+        compiler.Compiler().compile(pipeline, str(corpus / name))
+    rows = {row.path: row for row in run(corpus, [], tmp_path / "work", check_azureml)}
+    assert {path: row.verdict for path, row in rows.items()} == {
+        "good.yaml": "right",
+        "failing/fail_v2.yaml": "right",
+        "other.yaml": "wrong",
+    }
+    assert rows["good.yaml"].tasks == 4  # the last one writes the pipeline's outputs
+    assert "the job has failed, which it must not" in rows["other.yaml"].words[-1]
 
 
 GIVEN = {"inputs": {"parameterValues": {"n": 5}}, "outputs": {"outputFile": "/kfp/outputs/executor_output.json"}}

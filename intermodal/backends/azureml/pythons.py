@@ -15,9 +15,11 @@ _CHECK = ("python3", "-c", "import sys; sys.exit(sys.version_info < (3, 9))")
 def check_pythons(compiled: Compiled, backend: Backend) -> None:
     """Raise Unsupported, naming a task and its image, if an image that is here has no Python 3.9 or newer.
 
-    Images that are not here, and all of them if no engine answers, are left to the node's own check.
+    Images that the settings vouch for are not looked at; those that are not here, and all of them if no engine answers,
+    are left to the node's own check.
     """
-    images = _images(compiled)
+    said = compiled.settings.python_images
+    images = {reference: path for reference, path in _images(compiled).items() if reference not in said}
     with ThreadPoolExecutor(4) as pool:
         problems = pool.map(lambda reference: _problem(reference, backend), images)
     for (reference, path), problem in zip(images.items(), problems, strict=True):

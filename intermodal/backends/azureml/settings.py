@@ -87,7 +87,7 @@ class AzureMLSettings(_Table):
     volumes: dict[str, str] = Field(default_factory=dict)
     """Claim of the pipeline -> `azureml://datastores/<name>/paths/<folder>`."""
     python_images: list[str] = Field(default_factory=list)
-    """Images that are said to have Python 3.9 or newer where that cannot be looked up."""
+    """Images that are said to have Python 3.9 or newer: compiling does not look for it in them."""
 
 
 _FROM_ENVIRONMENT = (

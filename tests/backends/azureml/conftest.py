@@ -102,7 +102,7 @@ def compare(
         return None
     ran = play(compiled, folder) if play else simulate(compiled, folder, _without_image(run))
     wrong = [
-        line for node, leaf in compiled.report.nodes.items() if leaf for line in _differences(seen, ran, node, leaf)
+        line for node, leaf in compiled.report.nodes.items() if leaf for line in differences(seen, ran, node, leaf)
     ]
     assert not wrong, "\n".join(wrong)
     failed = seen.states[""] == "FAILED"
@@ -119,7 +119,8 @@ def _without_image(run: Execute) -> Execute:
     return go
 
 
-def _differences(seen: Agreed, ran: Simulated, node: str, leaf: str) -> list[str]:
+def differences(seen: Agreed, ran: Simulated, node: str, leaf: str) -> list[str]:
+    """Return how a node's end differs from what the engine says of its leaf."""
     theirs = seen.tasks.get(leaf)
     if ran.states[node] == "NotRun":
         return [f"{leaf}: did not run, the engine says {theirs['state']}"] if theirs and _ran(theirs["state"]) else []

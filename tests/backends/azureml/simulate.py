@@ -27,6 +27,8 @@ class Simulated:
     metas: dict[str, dict[str, Any]] = field(default_factory=dict)
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     """What the nodes told run history, where there was one."""
+    ends: dict[str, str] = field(default_factory=dict)
+    """The last words of nodes that failed, where they were kept."""
 
     def content(self, digest: str) -> Path:
         """Return the path of what stands for an output artifact's content."""

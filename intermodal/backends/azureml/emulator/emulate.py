@@ -50,13 +50,18 @@ def emulating(folder: Path, backend: Backend, options: Options | None = None, **
 
 
 def _gateway() -> str:
-    """Return this machine's address in the network of the engine's containers; empty if it has no bridge network."""
+    """Return this machine's address in the network of the engine's containers.
+
+    Empty if there is no bridge network, or if the engine has a machine of its own: jobs then run without run history and MLflow.
+    """
     import docker.errors
 
     from intermodal.backends.docker.client import connect as connect_engine
 
     client = connect_engine(timeout=30)
     try:
+        if "Docker Desktop" in str(client.info().get("OperatingSystem")):
+            return ""
         found = client.inspect_network("bridge")["IPAM"]["Config"] or [{}]
         return str(found[0].get("Gateway", ""))
     except docker.errors.NotFound:

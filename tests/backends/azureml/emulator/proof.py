@@ -10,10 +10,11 @@ from typing import Any
 
 from intermodal.backends.azureml.compile import Compiled, write
 from intermodal.backends.azureml.emulator.client import connect
-from intermodal.backends.azureml.emulator.execution.engine import bridge_gateway, on_docker
+from intermodal.backends.azureml.emulator.emulate import emulating
 from intermodal.backends.azureml.emulator.execution.executor import JobExecutor
 from intermodal.backends.azureml.emulator.execution.host import Options
-from intermodal.backends.azureml.emulator.plane import Plane, running
+from intermodal.backends.azureml.emulator.plane import Plane
+from intermodal.backends.docker import DockerBackend
 from intermodal.engine.artifacts import Outputs
 from intermodal.engine.backend import Backend
 from intermodal.engine.database import Database
@@ -42,6 +43,7 @@ def on(backend: Backend | None = None, options: Options | None = None) -> Play:
             executor.close()
         seen = collect(compiled, folder, plane.nodes(), plane.found)
         failed = [name for name, state in seen.states.items() if state == "Failed"]
+        seen.ends = {name: plane.log(name)[-300:] for name in failed}
         assert done.state == ("Failed" if failed else "Completed"), done
         assert not failed or f"node {failed[0]!r} failed: " in str(done.error) or len(failed) > 1, done.error
         return seen
@@ -58,8 +60,7 @@ def over_the_wire(options: Options | None = None) -> Play:
         folder.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=folder))
         write(compiled, folder / "job")
-        executor = on_docker(folder / "jobs", options)
-        with running(folder / "ws", executor, tools=TOOLS, container_host=bridge_gateway()) as plane:
+        with emulating(folder / "ws", DockerBackend(), options, tools=TOOLS) as plane:
             with connect(plane.folder) as client:
                 name = client.jobs.create_or_update(load_job(folder / "job" / "job.yml")).name
             done = plane.wait(name, 600)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import shutil
+import ssl
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -130,7 +131,9 @@ class JobExecutor:
 
 
 def _public_authorities() -> bytes:
-    """Return the certificates of public authorities, so that a job may still install packages."""
+    """Return the certificates that this machine trusts (a company's proxy may be among them): jobs still install packages."""
     import certifi
 
-    return Path(certifi.where()).read_bytes()
+    own = (os.environ.get("SSL_CERT_FILE"), os.environ.get("REQUESTS_CA_BUNDLE"), ssl.get_default_verify_paths().cafile)
+    known = (*own, "/etc/ssl/certs/ca-certificates.crt", certifi.where())
+    return next(Path(path).read_bytes() for path in known if path and Path(path).is_file())
