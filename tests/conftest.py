@@ -35,6 +35,7 @@ SLOW = (
     "backends/test_example.py",
     "backends/test_registry.py",
     "cli/test_azureml.py",
+    "backup",
     "cli/test_ci.py",
     "cli/test_live.py",
     "cli/test_logs.py",

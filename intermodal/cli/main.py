@@ -39,6 +39,8 @@ VERBS = {
     "replay": "run exactly one task of a run again and compare",
     "verify": "check every stored artifact against its digest",
     "gc": "remove what nothing needs any more (says only what, unless --yes)",
+    "backup": "keep state volumes (studies) at another place",
+    "restore": "bring state volumes (studies) back from a backup",
     "compile": "compile a pipeline to IR YAML or to an AzureML pipeline job",
     "azureml": "an AzureML workspace on this machine, for the real client and for job files",
     "doctor": "explain what this machine lacks",
