@@ -10,11 +10,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from intermodal.cli.checks import Check
 from intermodal.errors import EnvironmentProblem, ExitCode
 
 if TYPE_CHECKING:
@@ -27,28 +27,22 @@ _TOO_LITTLE_DISK = _GIB
 _OLD_DAYS = 30
 
 
-@dataclass(frozen=True)
-class Check:
-    """One line of the doctor's report. `fail` means that runs cannot work, `warn` that they may not."""
-
-    level: Literal["ok", "warn", "fail"]
-    name: str
-    message: str
-    hint: str | None = None
-
-    def line(self) -> str:
-        hint = f"  -> {self.hint}" if self.hint else ""
-        return f"{self.level:<4}  {self.name:<10}  {self.message}{hint}"
-
-
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend", choices=("azureml",), help="instead of what runs here need: what sending them to AzureML needs"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object a check and a line")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print one line a check; return 0, or 3 if something that runs need is missing."""
     failed = False
-    for check in examine(args.state.absolute()):
+    checks = examine(args.state.absolute())
+    if args.backend == "azureml":
+        from intermodal.cli.doctor_azureml import examine_azureml
+
+        checks = examine_azureml()
+    for check in checks:
         print(json.dumps(vars(check), ensure_ascii=False) if args.json else check.line(), flush=True)
         failed = failed or check.level == "fail"
     return ExitCode.ENVIRONMENT if failed else ExitCode.OK

@@ -27,6 +27,9 @@ class Verb(Protocol):
 
 VERBS = {
     "run": "run a pipeline on this machine",
+    "submit": "send a pipeline to AzureML, and follow it",
+    "cancel": "stop a run that goes on, here or elsewhere",
+    "fetch": "bring the outputs and logs of a run that went on elsewhere",
     "resume": "go on with a run that was stopped, killed, or failed",
     "plan": "say what a run would do: what is cached, what runs and why",
     "runs": "list the runs of this state folder",

@@ -6,6 +6,7 @@ import sqlite3
 from datetime import UTC, datetime
 from pathlib import Path
 
+from intermodal.backends.remote.contract import PLACES
 from intermodal.engine.database import Database
 from intermodal.engine.layout import StateFolder
 from intermodal.engine.resume import is_held
@@ -40,7 +41,12 @@ def find_run(database: Database, name: str | None) -> sqlite3.Row:
 
 
 def shown_state(state: Path, run: sqlite3.Row) -> str:
-    """Return the state of a run as it is now: one that the record calls running, and that no process runs, was interrupted."""
+    """Return the state of a run as it is now: one that the record calls running, and that no process runs, was interrupted.
+
+    One that goes on elsewhere needs no process here: its state is the last that was seen.
+    """
+    if run["backend"] in PLACES:
+        return str(run["state"])
     going_on = run["state"] == State.RUNNING and is_held(StateFolder(state.absolute()).run(run["id"]))
     return INTERRUPTED if run["state"] == State.RUNNING and not going_on else str(run["state"])
 

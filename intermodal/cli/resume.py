@@ -10,6 +10,7 @@ import json
 import sqlite3
 import sys
 
+from intermodal.backends.remote.contract import PLACES
 from intermodal.cli.backends import chosen_backend
 from intermodal.cli.executing import execute, exit_code, print_result
 from intermodal.cli.progress import progress
@@ -39,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
     database = open_database(args.state)
     try:
         found = find_run(database, args.run_id) if args.run_id else _newest_unfinished(database)
+        if found["backend"] in PLACES:
+            return _follow(args, found)
         kept = read_request(database, StateFolder.at(args.state), found["id"])
     finally:
         database.close()
@@ -56,6 +59,21 @@ def run(args: argparse.Namespace) -> int:
         result = execute(session, runner)
     print_result(result, as_json=args.json)
     return exit_code(result.state)
+
+
+def _follow(args: argparse.Namespace, found: sqlite3.Row) -> int:
+    """Go on with a run elsewhere: send it if that did not come to its end, then follow it."""
+    from intermodal.cli.following import follow, opened
+
+    if State(found["state"]).final:
+        print(f"run {found['id']} has {_PAST.get(found['state'], 'ended')} already; submit the pipeline anew")
+        return exit_code(State(found["state"]))
+    with opened(args.state, found["id"]) as (run, remote):
+        remote.submit()
+        return follow(run, remote, as_json=args.json)
+
+
+_PAST = {"SUCCEEDED": "succeeded", "CACHED": "succeeded", "FAILED": "failed", "CANCELLED": "been cancelled"}
 
 
 def _newest_unfinished(database: Database) -> sqlite3.Row:

@@ -7,6 +7,7 @@ import json
 import sqlite3
 from pathlib import Path
 
+from intermodal.backends.remote.contract import PLACES
 from intermodal.cli.records import INTERRUPTED, find_run, local_time, open_database, shown_state
 from intermodal.cli.text import duration
 from intermodal.engine.layout import StateFolder
@@ -40,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"{found['id']}  {state}  {local_time(found['started'])}  {found['backend']}")
     if state == INTERRUPTED:
         print(f"its process was killed; what it started may go on; go on with it: intermodal resume {found['id']}")
+    if found["backend"] in PLACES and not State(state).final:
+        print(f"it goes on there, and this is what was seen last; follow it: intermodal resume {found['id']}")
     print(f"configuration sha256:{found['configuration_digest'][:16]}  pipeline sha256:{found['pipeline_digest'][:16]}")
     logs = {row["path"]: row["log"] for row in attempts}
     relaxed = {row["path"]: _relaxed(row) for row in attempts}

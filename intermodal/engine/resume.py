@@ -275,3 +275,11 @@ def is_held(folder: Path) -> bool:
         return False
     finally:
         os.close(descriptor)
+
+
+def holder(folder: Path) -> int | None:
+    """Return the process that runs the run of this folder, None if none does."""
+    if not is_held(folder):
+        return None
+    text = (folder / "lock").read_text(encoding="ascii", errors="replace").strip()
+    return int(text) if text.isdigit() else None

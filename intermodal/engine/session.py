@@ -197,7 +197,7 @@ class Session:
             self._database.end_run(runner.run_id, State.FAILED.value, Outputs())
             raise
         try:
-            files = self._link(folder / "outputs", outputs)
+            files = link_outputs(folder / "outputs", self._store, outputs)
         except OSError:
             if state.green:
                 raise
@@ -206,21 +206,22 @@ class Session:
         self._faults.reach("run:ended")
         return Result(runner.run_id, state, folder, outputs, files)
 
-    def _link(self, folder: Path, outputs: Outputs) -> dict[str, Path]:
-        """Write the pipeline's output parameters, and a link into the store for each output artifact; what was there goes."""
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        (folder / "parameters.json").write_text(
-            json.dumps(dict(outputs.parameters), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-        files: dict[str, Path] = {}
-        for name, items in outputs.artifacts.items():
-            for index, item in enumerate(items):
-                if item.digest:
-                    link = folder / link_name(name, items, index)
-                    link.symlink_to(os.path.relpath(self._store.path(item.digest), folder))
-                    files[name if len(items) == 1 else f"{name}-{index}"] = link
-        return files
+
+def link_outputs(folder: Path, store: Store, outputs: Outputs) -> dict[str, Path]:
+    """Write a pipeline's output parameters, and a link into the store for each output artifact; what was there goes."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    (folder / "parameters.json").write_text(
+        json.dumps(dict(outputs.parameters), indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    files: dict[str, Path] = {}
+    for name, items in outputs.artifacts.items():
+        for index, item in enumerate(items):
+            if item.digest:
+                link = folder / link_name(name, items, index)
+                link.symlink_to(os.path.relpath(store.path(item.digest), folder))
+                files[name if len(items) == 1 else f"{name}-{index}"] = link
+    return files
 
 
 def _recorded(inputs: Inputs) -> dict[str, Any]:

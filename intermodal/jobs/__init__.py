@@ -24,10 +24,14 @@ from intermodal.jobs.training import (
     get_checkpoint_output_from_training_job,
     validate_final_training_job,
 )
+from intermodal.jobs.waiting import FailedTask, JobFailed, JobTimedOut, submit_and_wait_for_job
 
 __all__ = [
     "BestConfiguration",
+    "FailedTask",
     "FinalTrainingConfig",
+    "JobFailed",
+    "JobTimedOut",
     "JobUnfit",
     "Trial",
     "azureml_search_space",
@@ -43,6 +47,7 @@ __all__ = [
     "read_search_space",
     "register_data_asset",
     "select_best_configuration",
+    "submit_and_wait_for_job",
     "validate_final_training_job",
     "validate_sweep_job",
 ]

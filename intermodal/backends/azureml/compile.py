@@ -34,6 +34,9 @@ class Compiled:
     report: Report
     launcher: Mapping[str, str]
     """The code asset: path in it -> content."""
+    imported: Mapping[str, Any]
+    """Artifacts from outside, `leaf:output` -> artifact; of an argument `leaf` is empty."""
+    success_word: str
 
     @property
     def code_version(self) -> str:
@@ -100,7 +103,7 @@ def compile_pipeline(
     report = Report(
         pipeline.name, {node.name: node.path for node in lowered.nodes}, lines, gaps, _warnings(pipeline, lowered)
     )
-    compiled = Compiled(lowered, flat, settings, report, launcher_files())
+    compiled = Compiled(lowered, flat, settings, report, launcher_files(), external.imported(None), success_word)
     verify.check(compiled.job, compiled.components, secrets)
     return compiled
 

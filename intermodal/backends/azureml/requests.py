@@ -6,13 +6,13 @@ import argparse
 import json
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from intermodal.backends.azureml.compile import Compiled, compile_pipeline
 from intermodal.backends.azureml.pythons import check_pythons
-from intermodal.backends.azureml.settings import load_azureml_settings
+from intermodal.backends.azureml.settings import AzureMLSettings, load_azureml_settings
 from intermodal.backends.docker import DockerBackend
 from intermodal.engine.arguments import GivenArtifact, read_arguments
 from intermodal.engine.artifacts import Artifact, Inputs
@@ -24,19 +24,35 @@ IMAGE_LOCK = Path("images/registry.json")
 """Image of the project -> the same in a registry, by digest; `make images-push` writes it."""
 
 
-def compile_request(args: argparse.Namespace, environment: Mapping[str, str]) -> Compiled:
-    """Compile what the arguments of `compile` and `submit` ask for. Raises BadInput and Unsupported.
+@dataclass(frozen=True)
+class Wanted:
+    """What the arguments of `compile` and `submit` ask for. An artifact's `uri` is an address, or the path of a file or folder."""
+
+    source: Source
+    inputs: Inputs
+    settings: AzureMLSettings
+    configuration: Mapping[str, Any]
+    """What the pipeline's own `configure` resolved the values to; empty if it has none."""
+
+
+def read_wanted(args: argparse.Namespace, environment: Mapping[str, str]) -> Wanted:
+    """Read the pipeline, its arguments and the project's settings. Raises BadInput."""
+    source = load_source(args.pipeline, args.name)
+    values = read_values(args.config, args.arg)
+    inputs, configuration = job_inputs(source, values, from_file=args.config is not None)
+    return Wanted(source, inputs, load_azureml_settings(source.project, environment), configuration)
+
+
+def compile_wanted(wanted: Wanted, args: argparse.Namespace, environment: Mapping[str, str]) -> Compiled:
+    """Compile it. Raises BadInput and Unsupported.
 
     Images that the Docker engine of this machine has, if there is one, must have a Python for the launcher.
     """
-    source = load_source(args.pipeline, args.name)
-    settings = load_azureml_settings(source.project, environment)
-    values = read_values(args.config, args.arg)
     compiled = compile_pipeline(
-        source.pipeline,
-        job_inputs(source, values, from_file=args.config is not None),
-        settings,
-        images=read_image_lock(source.project),
+        wanted.source.pipeline,
+        wanted.inputs,
+        wanted.settings,
+        images=read_image_lock(wanted.source.project),
         accept=args.accept,
         secrets=known_secrets(args.state / "secrets", environment),
         success_word=args.success_word,
@@ -46,13 +62,21 @@ def compile_request(args: argparse.Namespace, environment: Mapping[str, str]) ->
     return compiled
 
 
-def job_inputs(source: Source, values: Mapping[str, Any], *, from_file: bool) -> Inputs:
-    """Return the pipeline's inputs; an artifact's `uri` is the address or the absolute path that the user gave. Raises BadInput."""
+def compile_request(args: argparse.Namespace, environment: Mapping[str, str]) -> Compiled:
+    """Compile what the arguments of `compile` ask for. Raises BadInput and Unsupported."""
+    return compile_wanted(read_wanted(args, environment), args, environment)
+
+
+def job_inputs(source: Source, values: Mapping[str, Any], *, from_file: bool) -> tuple[Inputs, Mapping[str, Any]]:
+    """Return the pipeline's inputs, and the configuration if the pipeline has a `configure`.
+
+    An artifact's `uri` is the address or the absolute path that the user gave. Raises BadInput.
+    """
     request = source.request(values, "file" if from_file else "text")
     given = {name: _address(source.pipeline, name, value) for name, value in request.arguments.items()}
     inputs = read_arguments(source.pipeline, given, _existing, parse=request.parse)
     artifacts = {name: tuple(map(_named, items)) for name, items in inputs.artifacts.items()}
-    return Inputs(inputs.parameters, artifacts)
+    return Inputs(inputs.parameters, artifacts), request.configuration
 
 
 def _address(pipeline: Pipeline, name: str, value: Any) -> Any:

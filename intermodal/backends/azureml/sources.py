@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from intermodal.backends.azureml.flatten import Flat, Leaf, Origin
@@ -26,6 +27,8 @@ class _Input:
 
     @property
     def kind(self) -> str:
+        if "://" not in self.uri:
+            return "uri_file" if Path(self.uri).is_file() else "uri_folder"
         last = self.uri.rstrip("/").rpartition("/")[2]
         return "uri_file" if "." in last and not self.uri.endswith("/") else "uri_folder"
 

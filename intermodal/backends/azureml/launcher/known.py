@@ -32,6 +32,8 @@ class Meta:
     absent: str = ""
     reason: str = ""
     """Why a skipped leaf was."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """What stands for an artifact's content -> the sha256 of the content."""
 
     def as_json(self) -> dict[str, Any]:
         failure = self.failure
@@ -43,6 +45,7 @@ class Meta:
             "decided": self.decided,
             "absent": self.absent,
             "reason": self.reason,
+            "digests": dict(self.digests),
         }
 
     @staticmethod
@@ -56,6 +59,7 @@ class Meta:
             document["decided"],
             document["absent"],
             document["reason"],
+            document.get("digests", {}),
         )
 
 
@@ -131,6 +135,10 @@ class Known:
     def outcome(self) -> Result:
         """Return what the whole pipeline gave; needs the metas of all leaves."""
         return self._dag(self._root)
+
+    def results(self) -> Mapping[str, Result]:
+        """Return what each task gave that `outcome` came to, by path: loops and nested pipelines too."""
+        return dict(self._results)
 
     def _too_many(self, path: str, loop: str, count: int) -> Meta:
         message = (

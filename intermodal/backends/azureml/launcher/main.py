@@ -28,6 +28,7 @@ from intermodal.spec.load import build_pipeline
 from intermodal.spec.types import Container
 
 META_FILE = "meta.json"
+_LONGEST_TAG = 256
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +86,11 @@ class Launcher:
         _write(self._args.meta, meta.as_json())
         reason = f": {meta.failure.message if meta.failure else meta.reason}".rstrip(": ")
         say(f"task {meta.path or self._wiring['pipeline']}: {meta.state.value}{reason}")
-        tag_run({"kfp.task": meta.path, "kfp.state": meta.state.value})
+        tags = {"kfp.task": meta.path, "kfp.state": meta.state.value}
+        if meta.failure is not None:  # the meta of a failed node may not be kept
+            code = "" if meta.failure.exit_code is None else str(meta.failure.exit_code)
+            tags["kfp.failure"] = f"{meta.failure.kind.value}|{code}|{meta.failure.message}"[:_LONGEST_TAG]
+        tag_run(tags)
         return 1 if meta.state is State.FAILED and not self._wiring["soft"] else 0
 
     # What is known
@@ -145,7 +150,7 @@ class Launcher:
             return Meta(self._path, State.FAILED, failure=error.failure)
         except IntermodalError as error:
             return Meta(self._path, State.FAILED, failure=Failure(FailureClass.USER_CODE, error.message))
-        return Meta(self._path, State.SUCCEEDED, given)
+        return Meta(self._path, State.SUCCEEDED, given, digests=outputs.digests)
 
     def _extras(self, container: Container) -> dict[str, str]:
         """Provide volumes, secrets and config maps; return the variables that hold some of them. Raises BadInput."""

@@ -7,6 +7,7 @@ folders, and an artifact may have some, or be one: the marker names them (JSON, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -87,6 +88,8 @@ class Outputs:
         self._ports = ports
         self._lists = lists
         self._count: dict[str, int] = {}
+        self.digests: dict[str, str] = {}
+        """What stands for content in the meta -> `tree_digest` of the content."""
 
     def mark(self) -> None:
         """Put the marker into each port. Last, when all content is there."""
@@ -104,8 +107,28 @@ class Outputs:
             self._count[name] = self._count.get(name, 0) + 1
         target = Path(self._ports[name], relative)
         target.parent.mkdir(parents=True, exist_ok=True)
+        place = content_name(self._leaf, name, relative)
+        self.digests[place] = tree_digest(path)
         shutil.move(str(path), str(target))
-        return content_name(self._leaf, name, relative)
+        return place
+
+
+def tree_digest(path: Path) -> str:
+    """Return the sha256 (hex) of a file or folder: names and content, as storage keeps them (no modes, no empty folders)."""
+    files = [path] if path.is_file() else sorted(entry for entry in path.rglob("*") if entry.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        name = "" if file == path else file.relative_to(path).as_posix()
+        digest.update(f"{name}\0{_file_digest(file)}\0".encode())
+    return digest.hexdigest()
+
+
+def _file_digest(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _refuse_special(name: str, path: Path) -> None:
