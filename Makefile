@@ -56,8 +56,17 @@ examples: engine venv ## submit the pipeline jobs of EXAMPLES, a checkout of Azu
 	@.venv/bin/python -m tests.examples $(or $(EXAMPLES),$(error say where the checkout is: make examples EXAMPLES=...)) \
 	    $(foreach image,$(IMAGES),--image "$(image)") $(addprefix --only ,$(ONLY))
 
-compile: venv ## compile the pipeline to IR YAML: dist/ner.yaml
-	@$(INTERMODAL) compile pipelines/ner.py -o dist/ner.yaml
+compile: venv ## compile every pipeline, for Kubeflow (dist/NAME.yaml) and for AzureML (dist/NAME-azureml/)
+	@for file in $$(grep -l "^@dsl.pipeline" pipelines/*.py); do name=$$(basename $$file .py); \
+	    $(INTERMODAL) compile $$file -o dist/$$name.yaml && \
+	    $(INTERMODAL) compile $$file --backend azureml -o dist/$$name-azureml || exit; done
+
+images-push: images ## push the step images to the registry of [tool.intermodal.azureml], and write images/registry.json
+	@$(INTERMODAL) build --push
+
+submit: venv ## send the NER pipeline to AzureML and follow it
+	@$(INTERMODAL) submit pipelines/ner.py --wait \
+	    $(if $(CONFIG),--config "$(CONFIG)") $(if $(DATA),--arg data="$(DATA)") $(ARGS)
 
 lock: venv ## write all requirement files anew (UPGRADE=1 takes the newest versions)
 	.venv/bin/python -m intermodal.build.locks $(if $(UPGRADE),--upgrade)
