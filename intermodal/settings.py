@@ -32,6 +32,8 @@ class Settings(BaseModel):
 
     azureml: dict[str, Any] = Field(default_factory=dict)
     """What `backends/azureml/settings.py` reads and checks."""
+    kubeflow: dict[str, Any] = Field(default_factory=dict)
+    """What `backends/kubeflow/settings.py` reads and checks."""
 
     def network_of(self, component: str) -> Network:
         return self.network.get(component, self.network.get(EVERY, "none"))

@@ -51,6 +51,9 @@ def add_job_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.backend == "azureml":
         return _azureml(args)
+    from intermodal.backends.azureml.requests import read_image_lock
+    from intermodal.backends.kubeflow.images import name_images
+    from intermodal.settings import find_project
     from intermodal.sources import compile_file
     from intermodal.spec.load import load_pipeline
 
@@ -58,8 +61,12 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput("IR YAML is compiled without arguments", hint="give them when it is run, or --backend azureml")
     args.output.parent.mkdir(parents=True, exist_ok=True)
     compile_file(args.pipeline, args.output, args.name)
+    images = read_image_lock(find_project(args.pipeline.absolute().parent))
+    open_images = name_images(args.output, images)
     pipeline = load_pipeline(args.output)
     print(f"{args.output}: {pipeline.name}, {len(pipeline.components)} components, sha256:{pipeline.digest[:16]}")
+    for image in open_images if images else ():
+        print(f"  note: image {image} has no digest: the cluster pulls what it finds under that name")
     return 0
 
 

@@ -27,7 +27,7 @@ class Verb(Protocol):
 
 VERBS = {
     "run": "run a pipeline on this machine",
-    "submit": "send a pipeline to AzureML, and follow it",
+    "submit": "send a pipeline to AzureML or Kubeflow, and follow it",
     "cancel": "stop a run that goes on, here or elsewhere",
     "fetch": "bring the outputs and logs of a run that went on elsewhere",
     "resume": "go on with a run that was stopped, killed, or failed",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from intermodal.backends.remote.contract import AZUREML, Remote
+from intermodal.backends.remote.contract import AZUREML, KUBEFLOW, Remote
 from intermodal.backends.remote.opened import OpenRun
 from intermodal.errors import BadInput
 
@@ -24,5 +24,10 @@ def remote_of(run: OpenRun, environment: Mapping[str, str]) -> Iterator[Remote]:
         cloud, credential = connect(environment, Path(place["emulator"]) if place["emulator"] else None)
         with Service(Workspace(**place["workspace"]), cloud, credential) as service:
             yield AzureMLRemote(run, service)
+    elif run.backend == KUBEFLOW:
+        from intermodal.backends.kubeflow.remote import KubeflowRemote, open_client
+        from intermodal.backends.kubeflow.settings import KubeflowSettings
+
+        yield KubeflowRemote(run, open_client(KubeflowSettings(**run.place)))
     else:
         raise BadInput(f"run {run.id}: backend {run.backend!r} is no place that runs are sent to")
