@@ -20,7 +20,7 @@ _BODIES = {
     "components": "ComponentVersion",
     "models": "ModelVersion",
 }
-_NEWER: Mapping[str, frozenset[str]] = {
+NEWER: Mapping[str, frozenset[str]] = {
     "CommandJob": frozenset({"queueSettings", "notificationSetting", "parentJobName"}),
     "PipelineJob": frozenset({"notificationSetting"}),
     "SweepJob": frozenset({"queueSettings", "notificationSetting", "resources", "componentConfiguration"}),
@@ -67,7 +67,7 @@ class _Check:
         model = self._kind(name, value, where)
         fields = {_key(entry["key"]): (attribute, entry) for attribute, entry in model._attribute_map.items()}
         rules = model._validation
-        newer = _NEWER.get(model.__name__, frozenset())
+        newer = NEWER.get(model.__name__, frozenset())
         kept: dict[str, Any] = {}
         for key, item in value.items():
             place = f"{where}.{key}" if where else key

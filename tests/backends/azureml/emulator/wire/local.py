@@ -51,6 +51,8 @@ class LocalExecutor:
             with tempfile.TemporaryDirectory(prefix="job-") as folder:
                 if job["jobType"] == "Pipeline":
                     status = self._pipeline(name, job, Path(folder))
+                elif job["jobType"] != "Command":
+                    status = "Failed"
                 else:
                     inputs = {port: _given(form) for port, form in (job.get("inputs") or {}).items()}
                     status = self._run(name, name, job, inputs, job.get("outputs") or {}, Path(folder))
