@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from intermodal.backends.azureml.emulator.answers import Answer, Refused, Request, not_found
@@ -32,6 +32,26 @@ def find_asset(workspace: Workspace, id: str, kind: str | None = None) -> Asset:
     if kind is None:
         raise KeyError(id)
     return workspace.records.asset(kind, found["short"], found["number"])
+
+
+def register_output(workspace: Workspace, form: Mapping[str, Any], uri: str) -> None:
+    """Register what a job gave, if its output asks for a name: as data, or as a model by its type."""
+    name = form.get("assetName") or form.get("asset_name")
+    if not name:
+        return
+    type = str(form.get("jobOutputType") or form.get("type") or "uri_folder")
+    is_model = type.endswith("_model")
+    kind = "models" if is_model else "data"
+    version = (
+        form.get("assetVersion") or form.get("asset_version") or next_version(workspace.records.assets(kind, name))
+    )
+    properties = {"modelType": type, "modelUri": uri} if is_model else {"dataType": type, "dataUri": uri}
+    workspace.records.put_asset(kind, str(name), str(version), properties)
+
+
+def next_version(versions: Sequence[Asset]) -> str:
+    """Return the version that a new one gets: the greatest number and one."""
+    return str(max((int(asset.version) for asset in versions if asset.version.isdigit()), default=0) + 1)
 
 
 def _put(workspace: Workspace, request: Request) -> Answer:
@@ -93,7 +113,6 @@ def _archived(asset: Asset) -> bool:
 
 def _container(workspace: Workspace, kind: str, versions: list[Asset]) -> dict[str, Any]:
     latest = versions[-1]
-    numbers = [int(asset.version) for asset in versions if asset.version.isdigit()]
     return {
         "id": workspace.id(kind, latest.name),
         "name": latest.name,
@@ -104,7 +123,7 @@ def _container(workspace: Workspace, kind: str, versions: list[Asset]) -> dict[s
             "properties": {},
             "isArchived": all(map(_archived, versions)),
             "latestVersion": latest.version,
-            "nextVersion": str(max(numbers, default=0) + 1),
+            "nextVersion": next_version(versions),
             **({"dataType": latest.properties.get("dataType")} if kind == "data" else {}),
         },
         "systemData": system_data(versions[0].created, latest.modified),

@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from intermodal.errors import BadInput, EnvironmentProblem
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
+_BREATH = 0.1
+"""Seconds in which changes gather: a wide pipeline has thousands."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FAULT = re.compile(r'"message": "(.*?)",\s*"path": "?(.*?)"?,\s*"value"')
 
@@ -117,19 +120,14 @@ def follow(plane: Plane, name: str, tell: Callable[[Run], None]) -> Run:
     known: dict[str, str] = {}
     while True:
         job = plane.records.run(name)
-        for run in [*_below(plane, name), job]:
+        for run in [*plane.records.below(name), job]:
             if known.get(run.id) != run.status:
                 known[run.id] = run.status
                 tell(run)
         if job.status in ENDED:
             return job
         plane.wait_for_change(1.0)
-
-
-def _below(plane: Plane, name: str) -> Iterator[Run]:
-    for child in plane.records.children(name):
-        yield from _below(plane, child.id)
-        yield child
+        time.sleep(_BREATH)
 
 
 def cancel(plane: Plane, name: str) -> None:

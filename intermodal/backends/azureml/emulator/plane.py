@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from intermodal.backends.azureml.emulator.assets import find_asset
+from intermodal.backends.azureml.emulator.assets import find_asset, register_output
 from intermodal.backends.azureml.emulator.azurite import Azurite, install
 from intermodal.backends.azureml.emulator.blobs import Blobs, Place, datastore_path
 from intermodal.backends.azureml.emulator.certificates import make_certificates
@@ -127,14 +127,23 @@ class Plane:
         self._notify()
 
     def change(self, run: str, change: Change) -> None:
+        before = self.records.run(run)
         if change.log is not None:
             self._logs.follow(run, change.log)
-        if change.status is not None:
-            self._tell(self.records.run(run), change.status)
+        if change.status not in (None, before.status) and before.status not in ENDED:
+            self._tell(before, str(change.status))
         if change.status in ENDED:
             self._logs.finish(run)
-        self.records.change_run(run, change)
+        after = self.records.change_run(run, change)
+        if after.status == "Completed" != before.status:
+            self._register(after)
         self._notify()
+
+    def _register(self, run: Run) -> None:
+        asked = run.body.get("properties", run.body).get("outputs") or {}
+        for name, form in asked.items():
+            if isinstance(form, Mapping) and name in run.outputs:
+                register_output(self.space, form, run.outputs[name])
 
     def metrics(self, run: str) -> Mapping[str, float]:
         return {name: metric.value for name, metric in self.records.last_metrics(run).items()}

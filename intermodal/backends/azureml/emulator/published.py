@@ -20,19 +20,31 @@ _BODIES = {
     "components": "ComponentVersion",
     "models": "ModelVersion",
 }
+_ASSET = frozenset({"stage", "intellectualProperty", "autoDeleteSetting"})
+_OUTPUT = frozenset({"assetName", "assetVersion", "autoDeleteSetting", "pathOnCompute"})
 NEWER: Mapping[str, frozenset[str]] = {
-    "CommandJob": frozenset({"queueSettings", "notificationSetting", "parentJobName"}),
-    "PipelineJob": frozenset({"notificationSetting"}),
+    "CommandJob": frozenset({"queueSettings", "notificationSetting", "parentJobName", "secretsConfiguration"}),
+    "PipelineJob": frozenset({"notificationSetting", "secretsConfiguration"}),
     "SweepJob": frozenset({"queueSettings", "notificationSetting", "resources", "componentConfiguration"}),
-    "TrialComponent": frozenset(),
-    "JobResourceConfiguration": frozenset({"locations", "maxInstanceCount"}),
-    "EnvironmentVersionProperties": frozenset({"stage", "intellectualProperty"}),
-    "ComponentVersionProperties": frozenset({"stage", "intellectualProperty"}),
-    "ModelVersionProperties": frozenset({"stage", "intellectualProperty", "defaultDeploymentTemplate"}),
-    "DataVersionBaseProperties": frozenset({"stage", "intellectualProperty"}),
-    "UriFolderDataVersion": frozenset({"stage", "intellectualProperty"}),
-    "UriFileDataVersion": frozenset({"stage", "intellectualProperty"}),
-    "MLTableData": frozenset({"stage", "intellectualProperty"}),
+    "JobResourceConfiguration": frozenset({"locations", "maxInstanceCount", "dockerArgsList"}),
+    "EnvironmentVersionProperties": _ASSET,
+    "ComponentVersionProperties": _ASSET,
+    "ModelVersionProperties": _ASSET | {"datasets", "defaultDeploymentTemplate"},
+    "UriFolderDataVersion": _ASSET,
+    "UriFileDataVersion": _ASSET,
+    "MLTableData": _ASSET,
+    "UriFolderJobOutput": _OUTPUT,
+    "UriFileJobOutput": _OUTPUT,
+    "MLTableJobOutput": _OUTPUT,
+    "CustomModelJobOutput": _OUTPUT,
+    "MLFlowModelJobOutput": _OUTPUT,
+    "TritonModelJobOutput": _OUTPUT,
+    "UriFolderJobInput": frozenset({"pathOnCompute"}),
+    "UriFileJobInput": frozenset({"pathOnCompute"}),
+    "MLTableJobInput": frozenset({"pathOnCompute"}),
+    "CustomModelJobInput": frozenset({"pathOnCompute"}),
+    "MLFlowModelJobInput": frozenset({"pathOnCompute"}),
+    "TritonModelJobInput": frozenset({"pathOnCompute"}),
 }
 """Fields of later versions of the API (2024-01-01-preview, 2025-01-01-preview: mfe.json of Azure/azure-rest-api-specs) than the
 models' 2023-04-01. They are taken as they are."""

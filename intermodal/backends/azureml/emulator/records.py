@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS runs (
   created REAL NOT NULL, started REAL, ended REAL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS children ON runs (parent);
+CREATE INDEX IF NOT EXISTS below ON runs (root);
 CREATE TABLE IF NOT EXISTS metrics (
   sequence INTEGER PRIMARY KEY, run TEXT NOT NULL, key TEXT NOT NULL, value REAL,
   timestamp INTEGER NOT NULL, step INTEGER NOT NULL
@@ -191,6 +192,12 @@ class Records:
     def children(self, parent: str) -> list[Run]:
         return [_run(row) for row in self._rows("SELECT * FROM runs WHERE parent=? ORDER BY sequence", (parent,))]
 
+    def below(self, root: str) -> list[Run]:
+        """Return all runs below a job, at any depth, in the order in which they came."""
+        return [
+            _run(row) for row in self._rows("SELECT * FROM runs WHERE root=? AND id<>root ORDER BY sequence", (root,))
+        ]
+
     def jobs(self) -> list[Run]:
         """Return all jobs, the newest first."""
         return [_run(row) for row in self._rows("SELECT * FROM runs WHERE kind='job' ORDER BY sequence DESC")]
@@ -215,7 +222,7 @@ class Records:
                 raise KeyError(id)
             old = _run(row)
             now = time.time()
-            status = change.status if change.status and old.status not in ENDED else old.status
+            status = _next_status(old.status, change.status)
             started = old.started or (now if status == "Running" or status in ENDED else None)
             ended = old.ended or (now if status in ENDED else None)
             db.execute(
@@ -280,6 +287,13 @@ class Records:
             if before is None or (metric.step, metric.timestamp) >= (before.step, before.timestamp):
                 last[metric.key] = metric
         return last
+
+
+def _next_status(old: Status, new: Status | None) -> Status:
+    """What has ended stays so, and what shall be cancelled can only end."""
+    if new is None or old in ENDED or (old == "CancelRequested" and new not in ENDED):
+        return old
+    return new
 
 
 def _number(value: float | None) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,9 +173,34 @@ def test_a_workspace_survives_a_restart_and_leaves_the_process_as_it_was(tmp_pat
         assert plane.download(data.id, tmp_path / "again").read_text() == "kept"
 
 
-def test_an_output_of_a_command_job_has_an_address(client: MLClient, plane: Plane, tmp_path: Path):
-    job = client.jobs.create_or_update(
-        command(command="echo it > ${{outputs.o}}/f", environment=IMAGE, outputs={"o": Output(type="uri_folder")})
-    )
+def test_outputs_have_addresses_and_become_assets_where_they_have_names(client: MLClient, plane: Plane, tmp_path: Path):
+    outputs = {
+        "plain": Output(type="uri_folder"),
+        "named": Output(type="uri_folder", name="from-a-job"),
+        "model": Output(type="custom_model", name="made", version="7"),
+    }
+    words = "; ".join(f"echo {port} > ${{{{outputs.{port}}}}}/f" for port in outputs)
+    job = client.jobs.create_or_update(command(command=words, environment=IMAGE, outputs=outputs))
     assert plane.wait(job.name, 60).status == "Completed"
-    assert client.jobs.get(job.name).outputs["o"].path.startswith("azureml://datastores/workspaceblobstore/paths/")
+    got = client.jobs.get(job.name).outputs
+    assert got["plain"].path.startswith("azureml://datastores/workspaceblobstore/paths/")
+    assert (
+        plane.download(client.data.get("from-a-job", "1").id, tmp_path / "data").joinpath("f").read_text() == "named\n"
+    )
+    assert plane.download(client.models.get("made", "7").id, tmp_path / "model").joinpath("f").read_text() == "model\n"
+    assert "plain" not in [item.name for item in client.data.list()]
+
+
+def test_long_lists_come_page_by_page(client: MLClient, plane: Plane):
+    model = plane.records.jobs()[0]
+    for number in range(230):
+        plane.records.add_run(replace(model, id=f"page-{number}", root=f"page-{number}", status="Completed"))
+    names = [job.name for job in client.jobs.list() if job.name.startswith("page-")]
+    assert names == [f"page-{number}" for number in reversed(range(230))]
+    for number in range(130):
+        made = replace(model, id=f"child-{number}", kind="child", root="page-0", parent="page-0", body={})
+        plane.records.add_run(made)
+    # The client of 1.35 follows no pages of children (it takes the first for all): it must be told how many there may be.
+    children = [job.name for job in client.jobs.list(parent_job_name="page-0", max_results=1000)]
+    assert children == [f"child-{number}" for number in range(130)]
+    assert len(list(client.jobs.list(parent_job_name="page-0"))) == 100
