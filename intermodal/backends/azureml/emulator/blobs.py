@@ -21,6 +21,7 @@ from azure.storage.blob import (
 )
 
 from intermodal.backends.azureml.emulator.identity import Identity
+from intermodal.errors import BadInput
 
 ARTIFACT_STORE = "workspaceartifactstore"
 ARTIFACT_CONTAINER = "azureml"
@@ -105,11 +106,13 @@ class Blobs:
                 yield item.name, item.size
 
     def upload(self, source: Path, place: Place) -> None:
-        """Publish a file at a place, or all files of a folder below it."""
-        if source.is_file():
+        """Publish a file at a place, or all files of a folder below it. Raises BadInput for a link: it may lead anywhere."""
+        if source.is_file() and not source.is_symlink():
             self._put(source, place)
             return
-        for path in sorted(source.rglob("*")):
+        for path in sorted([source, *source.rglob("*")]):
+            if path.is_symlink():
+                raise BadInput(f"{path} is a link, and is not published")
             if path.is_file():
                 name = PurePosixPath(place.path, path.relative_to(source).as_posix())
                 self._put(path, Place(place.container, str(name)))

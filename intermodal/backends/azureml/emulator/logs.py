@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +19,9 @@ PIPELINE = "logs/azureml/executionlogs.txt"
 _EVERY = 0.5
 _BLOCK = 4 * 1024 * 1024
 """The most that one append may bring."""
+_SLOWEST = 10.0
+_SLOWING = 200
+"""An append blob has at most 50,000 blocks: after so many they come a second further apart, until they are `_SLOWEST` apart."""
 
 
 @dataclass
@@ -23,11 +29,14 @@ class _Following:
     path: Path
     place: Place
     sent: int = 0
-    begun: bool = False
+    """Bytes."""
+    blocks: int = 0
+    due: float = 0.0
+    """When the next block may go, on the clock that never turns back."""
 
 
 class Logs:
-    """Follows files and brings what they grow by, twice a second."""
+    """Follows files and brings what they grow by, twice a second at first."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
@@ -44,34 +53,44 @@ class Logs:
             self._following.setdefault((run, name), _Following(path, place))
 
     def finish(self, run: str) -> None:
-        """Bring the rest of a run's logs, and follow them no longer."""
+        """Bring the rest of a run's logs, and follow them no longer. What cannot be brought is said on stderr."""
         with self._lock:
             for key in [key for key in self._following if key[0] == run]:
-                self._send(self._following.pop(key))
+                self._last(self._following.pop(key))
 
     def close(self) -> None:
         self._stop.set()
         self._thread.join()
         with self._lock:
             for following in self._following.values():
-                self._send(following)
+                self._last(following)
             self._following.clear()
+
+    def _last(self, following: _Following) -> None:
+        try:
+            self._send(following)
+        except FileNotFoundError:
+            return  # it never printed anything
+        except (OSError, AzureError) as error:
+            print(f"{following.place.path}: the end of the log is lost: {error}", file=sys.stderr, flush=True)
 
     def _work(self) -> None:
         while not self._stop.wait(_EVERY):
             with self._lock:
                 for following in self._following.values():
-                    self._send(following)
+                    if time.monotonic() >= following.due:
+                        with contextlib.suppress(
+                            OSError, AzureError
+                        ):  # not there yet, or busy: the next time brings it
+                            self._send(following)
 
     def _send(self, following: _Following) -> None:
-        try:
-            with following.path.open("rb") as file:
-                file.seek(following.sent)
-                while (data := file.read(_BLOCK)) or not following.begun:
-                    self._blobs.append(following.place, data, first=not following.begun)
-                    following.begun = True
-                    following.sent += len(data)
-                    if not data:
-                        break
-        except (OSError, AzureError):
-            return  # not there yet, or the storage is busy: the next time brings it
+        with following.path.open("rb") as file:
+            file.seek(following.sent)
+            while (data := file.read(_BLOCK)) or not following.blocks:
+                self._blobs.append(following.place, data, first=not following.blocks)
+                following.blocks += 1
+                following.sent += len(data)
+                following.due = time.monotonic() + min(_SLOWEST, _EVERY + following.blocks / _SLOWING)
+                if not data:
+                    break

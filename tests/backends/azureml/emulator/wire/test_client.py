@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,8 +17,9 @@ from azure.ai.ml.entities import CommandComponent, Data, Environment, Model
 from azure.ai.ml.exceptions import JobException
 from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 
-from intermodal.backends.azureml.emulator.client import connect
+from intermodal.backends.azureml.emulator.client import connect, read_address
 from intermodal.backends.azureml.emulator.plane import Plane, running
+from tests.backends.azureml.emulator.wire import serving
 from tests.backends.azureml.emulator.wire.local import LocalExecutor
 from tests.support.azurite import TOOLS
 
@@ -171,6 +175,33 @@ def test_a_workspace_survives_a_restart_and_leaves_the_process_as_it_was(tmp_pat
         client.jobs.download(job.name, download_path=tmp_path / "log")
         assert (tmp_path / "log" / "artifacts" / "user_logs" / "std_log.txt").read_text() == "kept"
         assert plane.download(data.id, tmp_path / "again").read_text() == "kept"
+
+
+def test_a_killed_emulator_leaves_no_process_and_says_what_became_of_its_jobs(tmp_path: Path):
+    folder = tmp_path / "space"
+    (tmp_path / "data.txt").write_text("kept")
+    process = subprocess.Popen([sys.executable, "-m", serving.__name__, str(folder)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    storage = int(read_address(folder).storage.rpartition(":")[2])
+    with connect(folder) as client:
+        data = client.data.create_or_update(Data(name="kept", path=str(tmp_path / "data.txt"), type="uri_file"))
+        job = client.jobs.create_or_update(command(command="true", environment=IMAGE))
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 60
+    while listens(storage):
+        assert time.monotonic() < deadline, "azurite outlives its emulator"
+        time.sleep(0.1)
+    with running(folder, LocalExecutor, tools=TOOLS) as plane, connect(folder) as client:
+        assert client.jobs.get(job.name).status == "Failed"
+        assert plane.records.run(job.name).error == "The emulator was stopped while this ran."
+        assert plane.download(data.id, tmp_path / "down").read_text() == "kept"
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_outputs_have_addresses_and_become_assets_where_they_have_names(client: MLClient, plane: Plane, tmp_path: Path):
