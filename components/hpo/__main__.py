@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from components.hpo.search_space import parse_search_space
+from components.hpo.search_space import parse_search_space, read_trial
 from components.kfp_io import StepError, json_argument, mounted, run_step, write_executor_output, write_json
 from components.trainer.settings import parse_training
+from components.trainer.tracking import open_tracking
+
+TRIAL = "INTERMODAL_TRIAL"
+"""Variable with the hyperparameters of one trial, as JSON: somebody else (a sweep of AzureML) searches, and this is one of its trials."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -50,8 +55,17 @@ def main(argv: Sequence[str]) -> None:
     search = Search(arguments.trials, arguments.sampler, arguments.pruner, arguments.seed, settings.epochs)
     check_search(search)
     data = load_data(arguments.dataset)
-    outcome = run_search(data, arguments.backbone, space, settings, search, mounted(arguments.state))
-    output.write_study(arguments.study, outcome, search)
+    trial = os.environ.get(TRIAL)
+    with tempfile.TemporaryDirectory() as alone:
+        if trial is None:
+            outcome = run_search(data, arguments.backbone, space, settings, search, mounted(arguments.state))
+        else:
+            given = read_trial(json_argument(trial, TRIAL), space)
+            search = Search(1, "random", "none", arguments.seed, settings.epochs)
+            tracking = open_tracking(os.environ, required=True)
+            # One trial leaves nothing to go on with, so its study needs no volume.
+            outcome = run_search(data, arguments.backbone, space, settings, search, Path(alone), given, tracking)
+        output.write_study(arguments.study, outcome, search)
     output.write_table(arguments.trials_table, outcome)
     output.write_summary(arguments.summary, outcome, search, read_backbone(arguments.backbone).name)
     if arguments.executor_output:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from components.kfp_io import StepError
 from components.trainer.backbone import read_backbone
 from components.trainer.data import TrainingData
 from components.trainer.settings import TrainingSettings, parse_hyperparameters
+from components.trainer.tracking import NoTracking, Tracking
 from components.trainer.training import Diverged, train
 
 
@@ -39,10 +41,18 @@ class Outcome:
 
 
 def run_search(
-    data: TrainingData, backbone: Path, space: SearchSpace, settings: TrainingSettings, search: Search, state: Path
+    data: TrainingData,
+    backbone: Path,
+    space: SearchSpace,
+    settings: TrainingSettings,
+    search: Search,
+    state: Path,
+    given: Mapping[str, Any] | None = None,
+    tracking: Tracking | None = None,
 ) -> Outcome:
     """Run trials until the budget is spent, going on with the study that `state` holds for the same question.
 
+    Every trial has the hyperparameters `given`, if there are any, in place of a draw; each epoch is told to `tracking`.
     A trial's value is its best validation span macro-F1. Raises StepError if no trial ran to its end.
     """
     identity = study_identity(
@@ -64,7 +74,7 @@ def run_search(
         print(f"study {identity}: {done} of {search.trials} trials are done", flush=True)
         for slot in range(done, search.trials):
             study.sampler = make_sampler(search, slot)
-            _run_trial(study, data, backbone, space, settings, search.seed)
+            _run_trial(study, data, backbone, space, settings, search.seed, given, tracking or NoTracking())
         trials = study.get_trials()
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not complete:
@@ -73,12 +83,20 @@ def run_search(
 
 
 def _run_trial(
-    study: optuna.Study, data: TrainingData, backbone: Path, space: SearchSpace, settings: TrainingSettings, seed: int
+    study: optuna.Study,
+    data: TrainingData,
+    backbone: Path,
+    space: SearchSpace,
+    settings: TrainingSettings,
+    seed: int,
+    given: Mapping[str, Any] | None,
+    tracking: Tracking,
 ) -> None:
     """Run one trial to its end, its pruning or its divergence. Any other error ends the search."""
     trial = study.ask()
-    sampled = space.sample(trial)
+    sampled = space.sample(trial) if given is None else dict(given)
     hyperparameters = parse_hyperparameters(sampled, settings)
+    tracking.start(dataclasses.asdict(hyperparameters), settings)
     trial.set_user_attr("hyperparameters", sampled)
     print(
         f"trial {trial.number}: " + "  ".join(f"{name}={_short(value)}" for name, value in sampled.items()), flush=True
@@ -86,6 +104,7 @@ def _run_trial(
 
     def on_epoch(epoch: int, macro_f1: float) -> None:
         trial.report(macro_f1, epoch)
+        tracking.epoch(epoch, macro_f1)
         if epoch < settings.epochs and trial.should_prune():
             raise optuna.TrialPruned
 

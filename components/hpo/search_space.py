@@ -95,6 +95,14 @@ def parse_search_space(values: Any) -> SearchSpace:
     return SearchSpace(tuple(_dimension(str(name), values[name]) for name in sorted(values)))
 
 
+def read_trial(values: Any, space: SearchSpace) -> dict[str, Any]:
+    """Return one trial's hyperparameters as their types. Raises StepError unless they are those of `space`, each of them."""
+    names = [dimension.name for dimension in space.dimensions]
+    if not isinstance(values, Mapping) or sorted(values) != names:
+        raise StepError(f"a trial of {', '.join(names)} was given {values!r}")
+    return {name: check_value(name, values[name]) for name in names}
+
+
 def _dimension(name: str, given: Any) -> Dimension:
     if name not in HYPERPARAMETER_NAMES:
         raise unknown("hyperparameter in the search space", name, HYPERPARAMETER_NAMES)

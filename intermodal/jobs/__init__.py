@@ -6,10 +6,11 @@ Builders return entities of `azure.ai.ml`, for its `MLClient` to submit; nothing
 project (`components/`), so they are used in it or in a copy of it. docs/jobs.md shows each of them.
 """
 
+from intermodal.backends.azureml.search_space import read_search_space
 from intermodal.jobs.assets import ensure_data_asset_uploaded, image_environment, register_data_asset
 from intermodal.jobs.conversion import create_benchmark_job, create_conversion_job
 from intermodal.jobs.parts import JobUnfit
-from intermodal.jobs.search_space import azureml_search_space, read_search_space
+from intermodal.jobs.search_space import azureml_search_space
 from intermodal.jobs.selection import BestConfiguration, select_best_configuration
 from intermodal.jobs.sweep import (
     create_dry_run_sweep_job_for_backbone,

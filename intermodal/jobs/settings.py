@@ -12,12 +12,10 @@ import difflib
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
 
+from intermodal.backends.azureml.native_sweep import OBJECTIVE, EarlyTermination
 from intermodal.errors import BadInput
-
-OBJECTIVE = "validation_macro_f1"
-"""What the trainer logs: strict span macro-F1 on the validation documents, the best of the epochs so far."""
 
 
 class _Table(BaseModel):
@@ -45,42 +43,6 @@ class Sampling(_Table):
             )
         if self.seed is not None and self.algorithm not in ("random", "sobol"):
             raise ValueError(f"{self.algorithm} sampling takes no seed")
-        return self
-
-
-_POLICY_KEYS = {
-    "bandit": ("slack_factor", "slack_amount"),
-    "median": (),
-    "truncation": ("truncation_percentage",),
-    "none": (),
-}
-
-
-class EarlyTermination(_Table):
-    """When a trial is stopped: intervals are epochs, since the trainer logs its score after each."""
-
-    policy: Literal["bandit", "median", "truncation", "none"] = "none"
-    evaluation_interval: PositiveInt = 1
-    delay_evaluation: int = Field(default=0, ge=0)
-    slack_factor: PositiveFloat | None = None
-    """Bandit: stopped below best / (1 + slack_factor)."""
-    slack_amount: PositiveFloat | None = None
-    """Bandit: stopped below best - slack_amount."""
-    truncation_percentage: int | None = Field(default=None, ge=1, le=99)
-
-    @model_validator(mode="after")
-    def _sound(self) -> EarlyTermination:
-        own = _POLICY_KEYS[self.policy]
-        given = [
-            name
-            for name in ("slack_factor", "slack_amount", "truncation_percentage")
-            if getattr(self, name) is not None
-        ]
-        for name in given:
-            if name not in own:
-                raise ValueError(f"policy {self.policy} takes no {name}")
-        if own and len(given) != 1:
-            raise ValueError(f"policy {self.policy} takes {' or '.join(own)}, one of them")
         return self
 
 

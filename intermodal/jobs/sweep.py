@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from intermodal.backends.azureml.native_sweep import EarlyTermination
+from intermodal.backends.azureml.search_space import read_search_space
 from intermodal.errors import BadInput
 from intermodal.jobs.parts import (
     JobUnfit,
@@ -21,8 +23,8 @@ from intermodal.jobs.parts import (
     tags_of,
     words,
 )
-from intermodal.jobs.search_space import azureml_search_space, read_search_space
-from intermodal.jobs.settings import EarlyTermination, Sampling, SweepSettings, near, read_sweep_settings
+from intermodal.jobs.search_space import azureml_search_space
+from intermodal.jobs.settings import Sampling, SweepSettings, near, read_sweep_settings
 from intermodal.jobs.tracking import Trial, read_trials
 
 if TYPE_CHECKING:

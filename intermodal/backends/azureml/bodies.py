@@ -13,6 +13,7 @@ from typing import Any
 
 from intermodal.backends.azureml.job import job_document
 from intermodal.backends.azureml.lower import Lowered, Shape
+from intermodal.backends.azureml.native_sweep import rest_form
 from intermodal.backends.azureml.settings import AzureMLSettings
 
 CODE_NAME = "kfp-launcher"
@@ -120,21 +121,28 @@ def _job_input(value: Any) -> dict[str, Any]:
 def _node(name: str, item: Mapping[str, Any], shape: Shape, workspace: Workspace) -> dict[str, Any]:
     body: dict[str, Any] = {
         "name": name,
-        "type": "command",
+        "type": item["type"],
         "display_name": item["display_name"],
         "inputs": {port: {"value": str(value), "job_input_type": "literal"} for port, value in item["inputs"].items()},
         "_source": "YAML.COMPONENT",
-        "componentId": workspace.asset("components", shape.name, shape.version),
     }
+    component = {"componentId": workspace.asset("components", shape.name, shape.version)}
+    body |= component if item["type"] == "command" else {"trial": component, **rest_form(item_sweep(item))}
     if "outputs" in item:
         body["outputs"] = {port: _node_output(value) for port, value in item["outputs"].items()}
     if "compute" in item:
         body["computeId"] = f"{workspace.path}/computes/{item['compute'].removeprefix('azureml:')}"
     if "resources" in item:
         body["resources"] = dict(item["resources"])
-    if "limits" in item:
+    if "limits" in item and item["type"] == "command":
         body["limits"] = {"timeout": f"PT{item['limits']['timeout']}S", "job_limits_type": "Command"}
     return body
+
+
+def item_sweep(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a sweep node says beside its trial."""
+    names = ("search_space", "sampling_algorithm", "objective", "limits", "early_termination")
+    return {name: item[name] for name in names if name in item}
 
 
 def _node_output(value: Any) -> dict[str, Any]:

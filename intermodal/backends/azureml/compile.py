@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,18 @@ from intermodal.backends.azureml.flatten import Flat, flatten
 from intermodal.backends.azureml.job import job_document
 from intermodal.backends.azureml.lower import Lowered, Lowering
 from intermodal.backends.azureml.notes import constructs
-from intermodal.backends.azureml.report import GAPS, Report
+from intermodal.backends.azureml.report import GAPS, Line, Report
 from intermodal.backends.azureml.settings import AzureMLSettings
 from intermodal.backends.azureml.sources import External
 from intermodal.engine.artifacts import Artifact, Inputs
 from intermodal.engine.resolve import bind
 from intermodal.errors import BadInput, Unsupported
 from intermodal.spec.types import Container, Pipeline
+
+_SWEEP = (
+    "a native sweep: AzureML draws the trials, sampler and pruner of the step count for nothing; its outputs are the best trial's, and "
+    "all trials are the sweep's children"
+)
 
 
 @dataclass(frozen=True)
@@ -100,9 +106,9 @@ def compile_pipeline(
     external = External(flat, artifacts, settings)
     mapped = {**(images or {}), **settings.images}
     lowered = Lowering(pipeline, spec, platform, flat, bound, external, settings, mapped, success_word).run()
-    report = Report(
-        pipeline.name, {node.name: node.path for node in lowered.nodes}, lines, gaps, _warnings(pipeline, lowered)
-    )
+    lines += [Line(node.path, "search", "table", _SWEEP) for node in lowered.nodes if node.sweep is not None]
+    paths = {node.name: node.path for node in lowered.nodes}
+    report = Report(pipeline.name, paths, lines, gaps, _warnings(pipeline, flat, lowered, settings))
     compiled = Compiled(lowered, flat, settings, report, launcher_files(), external.imported(None), success_word)
     verify.check(compiled.job, compiled.components, secrets)
     return compiled
@@ -146,9 +152,11 @@ def _check_leaves(flat: Flat) -> None:
             )
 
 
-def _warnings(pipeline: Pipeline, lowered: Lowered) -> list[str]:
+def _warnings(pipeline: Pipeline, flat: Flat, lowered: Lowered, settings: AzureMLSettings) -> list[str]:
     local = sorted({shape.image for shape in lowered.shapes.values() if "@sha256:" not in shape.image})
     found = [f"image {image} has no digest: `make images-push` writes one, and submit needs it" for image in local]
+    searched = {re.sub(r"-\d+$", "", leaf.component.label) for leaf in flat.leaves.values()}
+    found += [f"sweeps.{name}: no task of this pipeline is one" for name in settings.sweeps if name not in searched]
     return [*found, *pipeline.not_applied]
 
 

@@ -53,8 +53,8 @@ def node_document(node: Node, bound: Mapping[str, str]) -> dict[str, Any]:
     }
     outputs |= bound
     document: dict[str, Any] = {
-        "type": "command",
-        "component": f"./components/{node.shape.file}",
+        "type": "command" if node.sweep is None else "sweep",
+        "component" if node.sweep is None else "trial": f"./components/{node.shape.file}",
         "display_name": node.path or "verdict",
         "inputs": {name: {"path": v} if isinstance(v, Mapping) else v for name, v in node.inputs.items()},
     }
@@ -67,8 +67,13 @@ def node_document(node: Node, bound: Mapping[str, str]) -> dict[str, Any]:
     resources = {name: value for name, value in resources.items() if value}
     if resources:
         document["resources"] = resources
+    if node.sweep is not None:
+        document |= node.sweep
     if place.timeout is not None:
-        document["limits"] = {"timeout": int(-(-place.timeout // 1))}
+        limit = int(-(-place.timeout // 1))
+        document["limits"] = (
+            {"timeout": limit} if node.sweep is None else {"trial_timeout": limit, **node.sweep["limits"]}
+        )
     return document
 
 

@@ -16,6 +16,8 @@ from typing import Any
 from intermodal.backends.azureml.flatten import Flat, Leaf, Origin
 from intermodal.backends.azureml.machines import Place, place_of
 from intermodal.backends.azureml.names import distinct_ports, port_name, unique
+from intermodal.backends.azureml.native_sweep import port as search_port
+from intermodal.backends.azureml.native_sweep import sweep_of
 from intermodal.backends.azureml.settings import AzureMLSettings
 from intermodal.backends.azureml.sources import External
 from intermodal.backends.azureml.values import TYPES, encode
@@ -48,6 +50,8 @@ class Shape:
     """Names of the artifact output ports."""
     volumes: int
     cache: bool
+    search: tuple[str, ...] = ()
+    """Hyperparameters that a sweep sets; none for a command node."""
 
     @property
     def name(self) -> str:
@@ -60,6 +64,7 @@ class Shape:
         inputs |= {f"o_{n}": {"type": "uri_folder"} for n in range(self.orders)}
         inputs |= {f"i_{n}": {"type": kind} for n, kind in enumerate(self.artifacts)}
         inputs |= {f"p_{n}": {"type": kind} for n, kind in enumerate(self.parameters)}
+        inputs |= {search_port(name): {"type": "number"} for name in self.search}
         outputs: dict[str, Any] = {META: {"type": "uri_folder"}}
         outputs |= {name: {"type": "uri_folder"} for name in self.outputs}
         outputs |= {f"v_{n}": {"type": "uri_folder"} for n in range(self.volumes)}
@@ -83,6 +88,7 @@ class Shape:
         words += [f"--parameter ${{{{inputs.p_{n}}}}}" for n in range(len(self.parameters))]
         words += [f"--output {name}=${{{{outputs.{name}}}}}" for name in self.outputs]
         words += [f"--volume ${{{{outputs.v_{n}}}}}" for n in range(self.volumes)]
+        words += [f"--try {name}=${{{{inputs.{search_port(name)}}}}}" for name in self.search]
         return " ".join(words)
 
     @property
@@ -106,6 +112,8 @@ class Node:
     outputs: Mapping[str, Any]
     place: Place
     wiring: Mapping[str, Any]
+    sweep: Mapping[str, Any] | None = None
+    """What a sweep node says beside its trial; None for a command node."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +196,9 @@ class Lowering:
         inputs |= {f"i_{n}": self._artifact(origin) for n, origin in enumerate(origins)}
         inputs |= {f"p_{n}": f"${{{{parent.inputs.{self._parameters[name]}}}}}" for n, name in enumerate(parameters)}
         kinds = self._pipeline.root.input_parameters
+        sweep = self._sweep(leaf)
+        # A trial has nothing to go on with, so the volume of the step's study stays out.
+        volumes = container.volumes if sweep is None else ()
         shape = Shape(
             label=re.sub(r"-\d+$", "", leaf.component.label),  # the SDK numbers the copies of one component
             image=image,
@@ -196,8 +207,9 @@ class Lowering:
             artifacts=tuple(self._kind(origin) for origin in origins),
             parameters=tuple(self._port_type(name) for name in parameters),
             outputs=tuple(self._ports[leaf.path].values()),
-            volumes=len(container.volumes),
+            volumes=len(volumes),
             cache=leaf.task.cache,
+            search=tuple(name.removeprefix("s_") for name in (sweep or {}).get("search_space", ())),
         )
         wiring = self._wiring.of(leaf) | {
             "before": before,
@@ -211,8 +223,40 @@ class Lowering:
         }
         inputs[WIRING] = self._encoded(wiring, leaf.path)
         place = place_of(container, leaf.known, leaf.component.label, leaf.path, self._settings)
-        outputs = {f"v_{n}": self._volume(volume, leaf) for n, volume in enumerate(container.volumes)}
-        return Node(self._names[leaf.path], leaf.path, shape, inputs, outputs, place, wiring)
+        outputs = {f"v_{n}": self._volume(volume, leaf) for n, volume in enumerate(volumes)}
+        return Node(self._names[leaf.path], leaf.path, shape, inputs, outputs, place, wiring, sweep)
+
+    def _sweep(self, leaf: Leaf) -> dict[str, Any] | None:
+        """Return the sweep that a search step becomes by the settings, None for any other step. Raises Unsupported."""
+        label = re.sub(r"-\d+$", "", leaf.component.label)
+        settings = self._settings.sweeps.get(label)
+        if settings is None:
+            return None
+        # A trial that is skipped, or fails softly, ends as Completed without a score: the sweep could not tell what that means.
+        if leaf.path in self._flat.soft:
+            raise Unsupported(
+                f"{leaf.path}: is before a task that runs whatever happened, so it cannot be a native sweep",
+                hint=f"leave out [tool.intermodal.azureml.sweeps.{label}]",
+            )
+        if self._may_be_skipped(leaf):
+            raise Unsupported(
+                f"{leaf.path}: may be skipped, so it cannot be a native sweep",
+                hint=f"leave out [tool.intermodal.azureml.sweeps.{label}]",
+            )
+        return sweep_of(settings, leaf.known.parameters, leaf.path)
+
+    def _may_be_skipped(self, leaf: Leaf) -> bool:
+        """Whether a condition or a loop of unknown length decides about a leaf, or about one that it comes after."""
+        uncertain = tuple(f"{loop.path}/" for loop in self._flat.loops if loop.bound is not None)
+        seen, left = {leaf.path}, [leaf]
+        while left:
+            one = left.pop()
+            if one.path.startswith(uncertain) or any(link.task.condition for link in one.chain):
+                return True
+            for name in set(one.after) - seen:
+                seen.add(name)
+                left.append(self._flat.leaves[name])
+        return False
 
     def _port_type(self, name: str) -> str:
         """Return the AzureML type of a parameter of the pipeline; a null is a text, whatever it could be."""

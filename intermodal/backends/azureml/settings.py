@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
+from intermodal.backends.azureml.native_sweep import NativeSweep
 from intermodal.errors import BadInput
 
 PREFIX = "INTERMODAL_AZUREML_"
@@ -84,6 +85,8 @@ class AzureMLSettings(_Table):
     """Secret of the pipeline -> key -> Key Vault secret."""
     config_maps: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Config map of the pipeline -> key -> value."""
+    sweeps: dict[str, NativeSweep] = Field(default_factory=dict)
+    """Component name of a search step -> how AzureML runs it as a native sweep; without, its container searches by itself."""
     volumes: dict[str, str] = Field(default_factory=dict)
     """Claim of the pipeline -> `azureml://datastores/<name>/paths/<folder>`."""
     python_images: list[str] = Field(default_factory=list)

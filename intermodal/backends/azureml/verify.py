@@ -86,7 +86,8 @@ class _Check:
                 continue
             yield from self._input(name, port, value, declared)
         for port, declared in ((component or {}).get("inputs") or {}).items():
-            if port not in given and not declared.get("optional") and "default" not in declared:
+            searched = port in (node.get("search_space") or {})
+            if port not in given and not searched and not declared.get("optional") and "default" not in declared:
                 yield Problem(name, f"input {port!r} has no value")
         for port, value in (node.get("outputs") or {}).items():
             if component is not None and port not in (component.get("outputs") or {}):

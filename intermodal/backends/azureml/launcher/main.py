@@ -29,6 +29,7 @@ from intermodal.spec.types import Container
 
 META_FILE = "meta.json"
 _LONGEST_TAG = 256
+TRIAL = "INTERMODAL_TRIAL"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="launch.py", description=__doc__)
     made.add_argument("--wiring", required=True, help="what decides about the leaf, packed")
     made.add_argument("--meta", required=True, type=Path, help="folder for meta.json")
-    for name in ("before", "artifact", "parameter", "output", "volume"):
+    for name in ("before", "artifact", "parameter", "output", "volume", "try"):
         made.add_argument(f"--{name}", action="append", default=[])
     return made
 
@@ -142,7 +143,7 @@ class Launcher:
             raise AssertionError(f"{self._path}: is no container")
         names = task_names(self._names, decision.task.name, self._path)
         try:
-            env = self._extras(container)
+            env = {**self._extras(container), **_trial(vars(self._args)["try"])}
             ports = {(key[0], key[1]): folder for key, folder in zip(self._wiring["artifacts"], self._args.artifact)}
             inputs = Inputs(ports)
             given = Step(decision, container, inputs, outputs, names, env, self._execute).run()
@@ -194,6 +195,12 @@ class Launcher:
         say(f"pipeline {self._wiring['pipeline']}: {result.state.value}")
         tag_run({"kfp.state": result.state.value})
         return 1 if result.state is State.FAILED else 0
+
+
+def _trial(assignments: Sequence[str]) -> dict[str, str]:
+    """Return the variable that tells a search step which trial of a sweep it is; none where no sweep set anything."""
+    values = {name: json.loads(value) for name, value in (item.split("=", 1) for item in assignments)}
+    return {TRIAL: json.dumps(values, sort_keys=True)} if values else {}
 
 
 def _read(folder: str) -> Meta:
