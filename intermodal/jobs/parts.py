@@ -176,7 +176,10 @@ def input_address(job: Any, port: str) -> str | None:
     """Return what a job read at `port`, None if it says nothing of that."""
     given = dict(getattr(job, "inputs", None) or {}).get(port)
     path = getattr(given, "path", None)
-    return path if isinstance(path, str) else None
+    if not isinstance(path, str) or not path:
+        return None
+    # The SDK reads the prefix off an asset that the service names.
+    return path if path.startswith(("azureml:", "/")) or "://" in path else f"azureml:{path}"
 
 
 def words(parts: Iterable[str]) -> str:

@@ -95,8 +95,8 @@ def submit_and_wait_for_job(
         found = retry(lambda: _submit(ml_client, job, name))
         status = ""
         while True:
-            if found.status != status:
-                status = str(found.status)
+            if _status(found) != status:
+                status = _status(found)
                 if on_status is not None:
                     on_status(status)
             if status in _ENDED:
@@ -167,7 +167,12 @@ def _failed_tasks(ml_client: MLClient, job: Any, retry: _Retry, lines: int) -> I
     failed = [child for child in children if child is not None and child.status in ("Failed", "NotResponding")]
     for child in (failed or ([job] if job.status == "Failed" else []))[:_MOST_TASKS]:
         shown = str(child.display_name or child.name)
-        yield FailedTask(str(child.name), shown, str(child.status), _log_tail(ml_client, child.name, retry, lines))
+        yield FailedTask(str(child.name), shown, _status(child), _log_tail(ml_client, child.name, retry, lines))
+
+
+def _status(job: Any) -> str:
+    """Return a job's status as the service spells it; of a sweep the SDK gives an enumeration."""
+    return str(getattr(job.status, "value", job.status))
 
 
 def _log_tail(ml_client: MLClient, name: str, retry: _Retry, lines: int) -> str:
