@@ -96,6 +96,7 @@ def _serve(plane: Plane) -> int:
     print(f"workspace  {plane.workspace}")
     print(f"at         {plane.space.address} (certificate authority: {plane.authority})")
     print(f"MLflow     {plane.space.address}/mlflow/v1.0{plane.workspace}")
+    print(f"A pipeline:  intermodal submit PIPELINE --emulator {plane.folder} --wait")
     print("In Python, Microsoft's own client:")
     print("    from intermodal.backends.azureml.emulator.client import connect")
     print(f"    with connect({str(plane.folder)!r}) as client:")

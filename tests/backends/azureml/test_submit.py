@@ -315,3 +315,22 @@ def test_a_bad_day_of_the_service_neither_loses_a_run_nor_sends_it_twice(intermo
     assert len(plane.faults.happened) >= before + 5
     assert _rows(intermodal)["state"] == "SUCCEEDED"
     assert len(list(plane.records.jobs())) == jobs + 1
+
+
+def test_the_doctor_says_what_submitting_lacks(intermodal: Command, monkeypatch: pytest.MonkeyPatch):
+    done = intermodal("doctor", "--backend", "azureml", "--json")
+    checks = {item["name"]: item for item in map(json.loads, done.stdout.splitlines())}
+    assert done.returncode == 3
+    assert checks["packages"]["level"] == checks["emulator"]["level"] == "ok"
+    assert checks["settings"]["level"] == "fail" and "lacks subscription" in checks["settings"]["message"]
+    assert checks["images"]["level"] == "warn"
+    for name in ("SUBSCRIPTION", "RESOURCE_GROUP", "WORKSPACE"):
+        monkeypatch.setenv(f"INTERMODAL_AZUREML_{name}", "x")
+    for name in [name for name in os.environ if name.startswith(("AZURE_", "IDENTITY_", "MSI_"))]:
+        monkeypatch.delenv(name)
+    done = intermodal("doctor", "--backend", "azureml", "--json")
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (done.returncode, last["name"], last["level"]) == (3, "credential", "fail")
+    assert "az login" in last["hint"]
+    sent = intermodal("submit", "p.py", "--pipeline", "wide", "--emulator", str(intermodal.folder / "nothing"))
+    assert (sent.returncode, b"no emulator runs on" in sent.stderr) == (3, True)
