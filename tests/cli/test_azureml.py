@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from intermodal.backends.azureml.emulator.client import connect, read_address
+from intermodal.backends.azureml.emulator.records import Records
 from intermodal.errors import EnvironmentProblem
 from tests.support.azurite import TOOLS
+from tests.support.command import Command
 
 STEP = """
 import json, os, pathlib, sys, urllib.request
@@ -111,13 +113,28 @@ def test_job_files_run_as_processes_and_their_results_stay(project: Path):
         read_address(folder)
 
 
+def test_ctrl_c_cancels_the_job(project: Path):
+    (project / "long.yml").write_text("type: command\ncommand: echo begun; sleep 600\nenvironment: {image: i}\n")
+    process = start(project, "long.yml", "--backend", "host")
+    assert process.stdout is not None
+    name = process.stdout.readline().rpartition(" ")[2].strip()
+    while f"{name}: Running" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, err
+    assert "cancelling" in err
+    emulator = Records(project / "state" / "azureml" / "workspace.db")
+    assert emulator.run(name).status == "Canceled"
+    emulator.close()
+
+
 def test_what_is_wrong_is_said_in_a_line(project: Path):
     (project / "unknown.yml").write_text(
         "type: pipeline\njobs: {a: {type: command, comand: x, environment: {image: i}}}\n"
     )
     for name, words in (("absent.yml", "No such file"), ("unknown.yml", "jobs.a")):
-        code, out, err = emulate(project, name, "--backend", "host")
-        assert code == 2, out + err
-        assert f"error: {name}: " in err
-        assert words in err
-        assert "Traceback" not in err
+        done = Command(project, project / "state")("azureml", "emulate", name, "--backend", "host")
+        assert done.returncode == 2
+        assert done.stderr.decode().startswith(f"error: {name}: ")
+        assert words in done.stderr.decode()

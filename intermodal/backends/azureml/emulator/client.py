@@ -1,9 +1,9 @@
 """A real `MLClient` for the emulator, and all that it takes to point one there.
 
-    with running(folder, executor) as plane, ml_client(plane) as client:
+    with emulating(folder, backend), connect(folder) as client:
         client.jobs.create_or_update(job)
 
-Programs outside of the emulator's own process use `connect(folder)` the same way: it needs only the folder of a running emulator.
+`connect` needs nothing but the folder of an emulator that runs, in this process or another.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from intermodal.backends.azureml.emulator.identity import AML_RESOURCE, Identity, load_identity
 from intermodal.backends.azureml.emulator.tokens import make_token
@@ -40,13 +40,6 @@ class Address:
     """File of the certificate authority, for `connection_verify`."""
     storage: str
     """`http://host:port` of the storage."""
-
-
-class Open(Protocol):
-    """A workspace that is open: `plane.Plane`."""
-
-    folder: Path
-    identity: Identity
 
 
 class Credential:
@@ -114,7 +107,8 @@ def connect(folder: Path, credential: Any = None, **options: Any) -> Iterator[ML
     """Give a real MLClient for the emulator that runs on a folder, in any process.
 
     `credential` is the emulator's user unless given; `options` go to MLClient. While this lasts, the SDK's table of storage
-    addresses leads to the emulator, and the cloud is the emulator's; both are as before at the end. Raises EnvironmentProblem.
+    addresses leads to the emulator, and the cloud is the emulator's; both are as before at the end. They are one for the process:
+    a process talks to one emulator at a time. Raises EnvironmentProblem.
     """
     from azure.ai.ml import MLClient
     from azure.ai.ml.constants._common import STORAGE_ACCOUNT_URLS
@@ -136,8 +130,3 @@ def connect(folder: Path, credential: Any = None, **options: Any) -> Iterator[ML
             os.environ.pop(_CLOUD, None)
         else:
             os.environ[_CLOUD] = before
-
-
-def ml_client(plane: Open, credential: Any = None, **options: Any) -> Any:
-    """Give a real MLClient for a workspace that this process runs: `connect` on its folder."""
-    return connect(plane.folder, credential, **options)
