@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from intermodal.engine.backend import STEP_UID, Mount
+from intermodal.engine.fields import field_value
 from intermodal.engine.naming import safe_name
 from intermodal.engine.resolve import MISSING, Scope
 from intermodal.engine.temporary import discard
@@ -25,7 +25,6 @@ from intermodal.spec.types import ConfigRef, KubernetesSettings
 
 EXTRAS = "extras"
 """The folder of an attempt in which its extras are while it runs."""
-_FIELD = re.compile(r"metadata\.(?P<kind>labels|annotations)\[['\"](?P<key>[^'\"]+)['\"]\]")
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def resolve_extras(
             secrets.append((kind, item.variable, path.parent.name, item.key, _version(kind, path)))
         elif not item.config.optional:
             raise BadInput(f"{place}: {item.config.kind} {folder.name if folder else ''!r} has no key {item.key!r}")
-    env = {variable: _field(path, settings, names, place) for variable, path in settings.fields}
+    env = {variable: field_value(path, settings, names, place) for variable, path in settings.fields}
     scratch = tuple(map(PurePosixPath, settings.empty_dirs))
     fields = tuple((variable, path, "" if path in names else env[variable]) for variable, path in settings.fields)
     return Extras(tuple(mounted), tuple(variables), env, scratch, fields, tuple(secrets))
@@ -123,19 +122,6 @@ def _version(kind: str, key: Path) -> Any:
     if kind == "secret":
         return key.stat().st_mtime_ns
     return hashlib.sha256(key.read_bytes()).hexdigest()
-
-
-def _field(path: str, settings: KubernetesSettings, names: Mapping[str, str], place: str) -> str:
-    """Return the value of a pod field path. Raises BadInput for one that means nothing on one machine."""
-    if match := _FIELD.fullmatch(path):
-        pairs = dict(settings.labels if match["kind"] == "labels" else settings.annotations)
-        return pairs.get(match["key"], "")
-    if path in names:
-        return names[path]
-    raise BadInput(
-        f"{place}: the field path {path!r} has no meaning on one machine",
-        hint=f"known: {', '.join(names)}, labels, annotations",
-    )
 
 
 class Provided:

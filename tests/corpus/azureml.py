@@ -68,6 +68,8 @@ def check_azureml(corpus: Path, path: str, fact: Fact, folder: Path) -> Row:
     failed = "Failed" in ran.states.values()
     if failed is not fact.fails:
         words.append(f"the job has {'failed' if failed else 'completed'}, which it must not: {ran.ends or ran.states}")
+    if fact.azureml and failed:
+        return Row(path, "refused", "FAILED", (fact.azureml,), notes)
     if fact.differs and not fact.fails and not failed:
         notes, words = (*notes, f"not compared in detail: {fact.differs}"), []
     return Row(

@@ -30,6 +30,8 @@ class Fact:
     """Relaxed container: a writable folder that all steps see at SHARED."""
     any_machine: bool = False
     """Relaxed container: resources are reserved on a machine that is large enough, but no limit reaches the container."""
+    azureml: str = ""
+    """Why it fails on AzureML, though nothing in it can be refused when it is compiled."""
     differs: str = ""
     """Why no two runs of it do the same, so that one on AzureML cannot be held to one on Docker."""
     outputs: Mapping[str, Any] | None = None
@@ -41,9 +43,14 @@ _GSUTIL = "a gsutil that copies files"
 _PYPI = "packages from PyPI, installed as a layer"
 _CLAIM = "volumes of the cluster as folders"
 _SECRET = "secrets from a folder"
+_COINS = "it tosses coins"
+_PATHS = "it tells the path of an artifact"
 _NO_PROGRAM = Fact(refused="my_program")
 
 FACTS: Mapping[str, Fact] = {
+    "collected_artifacts.yaml": Fact(differs=_PATHS),
+    "critical/flip_coin.yaml": Fact(differs=_COINS),
+    "if_elif_else_complex.yaml": Fact(differs=_COINS),
     "arguments_parameters.yaml": Fact({"param2": "second"}),
     "component_with_task_final_status_GH-12033.yaml": Fact(refused="final status"),
     "components_with_optional_artifacts.yaml": Fact(standin=_GS),
@@ -56,6 +63,7 @@ FACTS: Mapping[str, Fact] = {
         {"message1": "a", "message2": "b"},
         standin="the image that `kfp component build` makes",
         images={"kfp-image": "component"},
+        azureml="it finds its code by the image's working directory; nodes on AzureML have one of their own",
         outputs={"Output": "ab"},
     ),
     # Its third task compares a variable that nobody sets with "": it fails by its own hand, on a cluster too.

@@ -92,6 +92,7 @@ def compile_pipeline(
     unknown = sorted(set(accept) - GAPS.keys())
     if unknown:
         raise BadInput(f"--accept {unknown[0]}: no such gap", hint=", ".join(GAPS))
+    _check_workspace(pipeline)
     spec, platform = _documents(pipeline)
     bound = bind(pipeline.root, arguments, f"pipeline {pipeline.name}", inner=False)
     flat = flatten(pipeline, arguments, settings.fan_out)
@@ -140,6 +141,14 @@ def argument_artifact(name: str, uri: str, pipeline: Pipeline) -> Artifact:
 def _documents(pipeline: Pipeline) -> tuple[dict[str, Any], dict[str, Any]]:
     spec, *rest = (json.loads(part) for part in pipeline.ir.split("\n---\n"))
     return spec, rest[0] if rest else {}
+
+
+def _check_workspace(pipeline: Pipeline) -> None:
+    if pipeline.workspace:
+        raise Unsupported(
+            f"pipeline {pipeline.name}: has a workspace; AzureML has no folder that the nodes of one job, and only they, share",
+            hint="pass artifacts, or mount a claim (kubernetes.mount_pvc), which is a folder of a datastore",
+        )
 
 
 def _check_leaves(flat: Flat) -> None:

@@ -24,8 +24,6 @@ def constructs(pipeline: Pipeline, flat: Flat) -> tuple[list[Line], list[Gap]]:
             gaps.append(Gap("loop-bound", loop.path))
     for leaf in flat.leaves.values():
         lines += _leaf_lines(leaf)
-    if pipeline.workspace:
-        gaps.append(Gap("workspace", pipeline.name))
     return lines, gaps
 
 

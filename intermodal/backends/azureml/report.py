@@ -16,7 +16,6 @@ GAPS: Mapping[str, str] = {
     "infrastructure-retry": "retries happen inside the task's job: a job whose machine is lost is not run again",
     "loop-bound": "a loop over what a task makes has a fixed number of slots: more items than that fail the run",
     "cache-key": "AzureML cannot be told to ignore inputs: an equal cache key with different inputs runs again",
-    "workspace": "the workspace is a folder of a datastore: no locks, and what one task writes another sees only after it ended",
 }
 """What AzureML cannot keep, by the name that `--accept` takes."""
 

@@ -21,6 +21,7 @@ from intermodal.backends.azureml.values import decode
 from intermodal.engine.artifacts import Artifact
 from intermodal.engine.artifacts import Inputs as Arguments
 from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
+from intermodal.engine.fields import field_value
 from intermodal.engine.resolve import bind, task_names
 from intermodal.engine.states import State
 from intermodal.errors import BadInput, IntermodalError
@@ -181,7 +182,9 @@ class Launcher:
                 env[item.variable] = found[item.key]
             elif not item.config.optional:
                 raise BadInput(f"{self._path}: {item.config.kind} has no key {item.key!r}")
-        return env
+        run = os.environ.get("AZUREML_RUN_ID", "")
+        names = {"metadata.name": run, "metadata.namespace": "default", "metadata.uid": run}
+        return env | {name: field_value(path, settings, names, self._path) for name, path in settings.fields}
 
     # The verdict
 

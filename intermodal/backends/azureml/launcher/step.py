@@ -22,6 +22,7 @@ from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
 from intermodal.engine.harvest import Outbox
 from intermodal.engine.placeholders import resolve, resolve_arguments
 from intermodal.errors import BadInput
+from intermodal.spec.custom_path import keep_custom_paths
 from intermodal.spec.types import Container, Retry
 
 _OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
@@ -69,6 +70,11 @@ class Step:
                 time.sleep(delay)
                 attempt += 1
 
+    def _command(self) -> Sequence[str]:
+        if self._container.prelude is None:
+            return self._container.command
+        return keep_custom_paths(self._container.command)
+
     def _attempt(self) -> StepOutputs:
         folder = Path(tempfile.mkdtemp(prefix="kfp-"))
         try:
@@ -79,7 +85,7 @@ class Step:
             context = outbox.context(given, views, self._job)
             try:
                 command = [
-                    *resolve_arguments(self._container.command, context),
+                    *resolve_arguments(self._command(), context),
                     *resolve_arguments(self._container.args, context),
                 ]
                 declared = [(name, resolve(value, context)) for name, value in self._container.env]

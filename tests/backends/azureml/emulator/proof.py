@@ -37,8 +37,9 @@ def on(backend: Backend | None = None, options: Options | None = None) -> Play:
         executor = JobExecutor(plane, backend or HostBackend(), folder / "jobs", options or Options(cores=2))
         executor.prepare()
         try:
-            executor.submit("job", plane.add_compiled(compiled, "launcher"))
-            done = plane.wait("job", 600)
+            name = f"{compiled.lowered.name}-x"  # a job is named after its pipeline
+            executor.submit(name, plane.add_compiled(compiled, "launcher"))
+            done = plane.wait(name, 600)
         finally:
             executor.close()
         seen = collect(compiled, folder, plane.nodes(), plane.found)
@@ -100,8 +101,13 @@ def collect(
             if found := fetch(uri):
                 place.symlink_to(found)
         meta = seen.folder / (path or "verdict") / "kfp_meta" / "meta.json"
-        seen.metas[name] = json.loads(meta.read_text()) if meta.exists() else {"state": run.error, "decided": ""}
+        seen.metas[name] = json.loads(meta.read_text()) if meta.exists() else _lost(run)
     return seen
+
+
+def _lost(run: Run) -> dict[str, Any]:
+    """What is known of a node that left no meta."""
+    return {"state": f"FAILED ({run.error})", "decided": "", "outputs": {"parameters": {}, "artifacts": {}}}
 
 
 def kept(state: Path, run: str) -> dict[str, Any]:
