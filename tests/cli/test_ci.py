@@ -67,6 +67,6 @@ def test_bash_completes_verbs_and_their_options(intermodal: Command, tmp_path: P
         return done.stdout.split()
 
     assert set(VERBS) <= set(complete("intermodal", ""))
-    assert complete("intermodal", "res") == ["resume"]
+    assert complete("intermodal", "resu") == ["resume"]
     assert "--junit" in complete("intermodal", "run", "--j")
     assert "_shtab_intermodal" in intermodal.ok("completion", "zsh")
