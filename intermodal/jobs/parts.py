@@ -68,6 +68,8 @@ def folder_input(asset: Data | str, what: str) -> Input:
 def address(asset: Data | str, what: str) -> str:
     """Return an asset as a job refers to it: `azureml:<name>:<version>`, or an address. Raises BadInput."""
     if isinstance(asset, str):
+        if asset.startswith("azureml:") and "@" in asset and "/" not in asset:
+            return asset.removeprefix("azureml:")  # the SDK finds a label only without it
         if asset.startswith(("azureml:", "/subscriptions/")) or "://" in asset:
             return asset
         raise BadInput(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,31 +51,37 @@ def select_best_configuration(
     objective, goal = objective_of(sweep_job)
     metric = objective_metric or objective
     trials = read_trials(ml_client, name)
-    ended = [trial for trial in trials if trial.status == "Completed"]
-    if not ended:
-        states = ", ".join(f"{trial.name} {trial.status}" for trial in trials) or "it has no trials"
-        raise JobUnfit(f"sweep {name}: no trial completed ({states})")
-    logged = sorted({key for trial in ended for key in trial.metrics})
-    if metric not in logged:
-        raise BadInput(f"sweep {name}: no trial logged {metric!r}", hint=near(metric, logged))
-    candidates = [trial for trial in ended if metric in trial.metrics]
-    sign = -1.0 if goal == "minimize" else 1.0
-    best = max(candidates, key=lambda trial: sign * trial.metrics[metric])  # max keeps the first of equals
+    best, considered = best_trial(trials, metric, goal, name)
     return BestConfiguration(
         backbone=str((sweep_job.tags or {}).get("backbone", "")),
-        hyperparameters=_hyperparameters(best, list(sweep_job.search_space or {})),
+        hyperparameters=hyperparameters_of(best, list(sweep_job.search_space or {})),
         metric=metric,
         value=best.metrics[metric],
         trial=best.name,
         sweep=name,
-        considered=len(candidates),
+        considered=considered,
         trials=len(trials),
         backbone_asset=input_address(sweep_job, "backbone"),
         data_asset=input_address(sweep_job, "dataset"),
     )
 
 
-def _hyperparameters(trial: Trial, searched: list[str]) -> dict[str, Any]:
+def best_trial(trials: Sequence[Trial], metric: str, goal: str, sweep: str) -> tuple[Trial, int]:
+    """Return the best completed trial, the earlier of equals, and how many logged the metric. Raises JobUnfit, BadInput."""
+    ended = [trial for trial in trials if trial.status == "Completed"]
+    if not ended:
+        states = ", ".join(f"{trial.name} {trial.status}" for trial in trials) or "it has no trials"
+        raise JobUnfit(f"sweep {sweep}: no trial completed ({states})")
+    logged = sorted({key for trial in ended for key in trial.metrics})
+    if metric not in logged:
+        raise BadInput(f"sweep {sweep}: no trial logged {metric!r}", hint=near(metric, logged))
+    candidates = [trial for trial in ended if metric in trial.metrics]
+    sign = -1.0 if goal == "minimize" else 1.0
+    best = max(candidates, key=lambda trial: sign * trial.metrics[metric])  # max keeps the first of equals
+    return best, len(candidates)
+
+
+def hyperparameters_of(trial: Trial, searched: list[str]) -> dict[str, Any]:
     """Return what the trial was trained with. Raises JobUnfit naming a dimension that it does not tell."""
     said: dict[str, Any] = (
         dict(trial.hyperparameters)

@@ -37,13 +37,14 @@ def read_trials(ml_client: MLClient, sweep: str) -> list[Trial]:
     children = [job for job in ml_client.jobs.list(parent_job_name=sweep) if job is not None]
     with _Runs(ml_client) as runs:
         found = [
-            _trial(str(child.name), str(getattr(child.status, "value", child.status)), runs.get(str(child.name)))
+            trial_of(str(child.name), str(getattr(child.status, "value", child.status)), runs.get(str(child.name)))
             for child in children
         ]
     return sorted(found, key=lambda trial: (_number(trial.name), trial.name))
 
 
-def _trial(name: str, status: str, run: Mapping[str, Any]) -> Trial:
+def trial_of(name: str, status: str, run: Mapping[str, Any]) -> Trial:
+    """Return a trial of its run, as MLflow's `runs/get` has it; a metric that is no number is left out."""
     data = run.get("data", {})
     metrics = {str(item["key"]): float(item["value"]) for item in data.get("metrics", [])}
     tags = {str(item["key"]): str(item["value"]) for item in data.get("tags", [])}

@@ -94,7 +94,7 @@ def test_a_sweep_passes_on_every_dimension_and_says_all_that_it_was_asked():
     assert set(made["searchSpace"]) == set(SPACE)
     assert made["experimentName"] == "resumes"
     assert made["tags"] == {"job_type": "hpo_sweep", "backbone": "distilbert", "stage": "hpo", "data_hash": "17"}
-    assert made["inputs"]["backbone"]["uri"] == "azureml:distilbert@latest"
+    assert made["inputs"]["backbone"]["uri"] == "distilbert@latest"  # the SDK finds a label only without the prefix
     given = options(made["trial"]["command"])
     assert set(given["--hyperparameter"]) == {f"{name}=${{{{search_space.{name}}}}}" for name in SPACE}
     assert json.loads(given["--hyperparameters"][0]) == {"weight_decay": 0.02}
@@ -145,8 +145,9 @@ def test_microsofts_models_keep_every_field_and_yaml_gives_the_same_job(algorith
     ours = body(made)
     assert round_trip(ours) == ours
     theirs = body(loaded)
-    for item in theirs["inputs"].values():  # the SDK reads the prefix off, and takes both
-        item["uri"] = "azureml:" + item["uri"]
+    theirs["inputs"]["dataset"]["uri"] = (
+        "azureml:" + theirs["inputs"]["dataset"]["uri"]
+    )  # the SDK reads it off, and takes both
     assert theirs["trial"].pop("environmentVariables", {}) == {}
     assert theirs == ours
 

@@ -88,18 +88,23 @@ def ml_client(plane: Plane) -> Iterator[Any]:
 
 def test_from_a_sweep_to_a_benchmark(ml_client: Any, few_documents: Path, tiny_backbone: Path, tmp_path: Path):
     dataset = ensure_data_asset_uploaded(ml_client, "documents", few_documents)
-    backbone = ensure_data_asset_uploaded(ml_client, "tiny", tiny_backbone)
+    ensure_data_asset_uploaded(ml_client, "distilbert", tiny_backbone)  # what the page's backbone is called
+    script = tmp_path / "src" / "training" / "cli" / "train.py"
+    script.parent.mkdir(parents=True)
+    script.write_text(
+        "from components.kfp_io import run_step\nfrom components.trainer.__main__ import main\n\nrun_step(main)\n"
+    )
     again = ensure_data_asset_uploaded(ml_client, "documents", few_documents)
     assert (again.version, again.path) == (dataset.version, dataset.path)
     with pytest.raises(BadInput, match=f"documents:{dataset.version} is azureml://"):
         register_data_asset(ml_client, "documents", "azureml://datastores/x/paths/y", version=str(dataset.version))
 
     sweep_job = create_hpo_sweep_job_for_backbone(
+        script_path=script,
         data_asset=dataset,
         environment=IN_REGISTRY["trainer"],
         compute_cluster="gpu-cluster",
-        backbone="tiny",
-        backbone_asset=backbone,
+        backbone="distilbert",
         hpo_config=HPO,
         configs={"train": TRAIN},
         config_metadata={"data_hash": dataset.version},
@@ -108,12 +113,12 @@ def test_from_a_sweep_to_a_benchmark(ml_client: Any, few_documents: Path, tiny_b
     )
     completed_sweep = submit_and_wait_for_job(ml_client, sweep_job, timeout=300, poll=0.5)
 
-    trials = validate_sweep_job(completed_sweep, "tiny", ml_client, min_expected_trials=2)
+    trials = validate_sweep_job(completed_sweep, "distilbert", ml_client, min_expected_trials=2)
     assert [trial.status for trial in trials] == ["Completed", "Completed"]
     rates = [trial.hyperparameters["learning_rate"] for trial in trials]
     assert all(0.002 <= rate <= 0.02 for rate in rates) and len(set(rates)) == 2
     with pytest.raises(JobUnfit, match=r"2 of 2 trials completed .*, expected 3"):
-        validate_sweep_job(completed_sweep, "tiny", ml_client, min_expected_trials=3)
+        validate_sweep_job(completed_sweep, "distilbert", ml_client, min_expected_trials=3)
 
     with pytest.raises(BadInput) as caught:
         select_best_configuration(completed_sweep, ml_client, objective_metric="macro-f1")
