@@ -109,6 +109,15 @@ def test_files_data_inputs_and_addresses(host: JobExecutor, plane: FolderPlane):
     assert plane.path("azureml://datastores/d/paths/out/b.csv").read_text() == "1,2"
 
 
+@pytest.mark.parametrize("declared", ["uri_file", "uri_folder"])
+def test_an_output_is_a_file_if_its_component_or_the_job_says_so(host: JobExecutor, plane: FolderPlane, declared: str):
+    spec = component("echo x > ${{outputs.to}}", {}, {"to": declared})
+    kind = {"uri_file": "uri_folder", "uri_folder": "uri_file"}[declared]
+    where = {"uri": "azureml://datastores/d/paths/${{name}}/x.txt", "jobOutputType": kind}
+    done = run(host, plane, pipeline({"a": node(spec, {}, {"to": "${{parent.outputs.all}}"})}, {}, {"all": where}))
+    assert done.error is None and plane.path(done.outputs["all"]).read_text() == "x\n"
+
+
 def test_a_mounted_output_shows_what_is_there_already(host: JobExecutor, plane: FolderPlane):
     spec = component(
         "ls ${{outputs.to}}; echo $RANDOM > ${{outputs.to}}/${{inputs.name}}", {"name": "string"}, {"to": "uri_folder"}

@@ -56,8 +56,9 @@ class OutputPort:
     """The output of the pipeline around it that it becomes."""
 
     def over(self, other: OutputPort) -> OutputPort:
-        """Return this with what it leaves open taken from `other`."""
-        return replace(self, mode=self.mode or other.mode, uri=self.uri or other.uri)
+        """Return this with what it leaves open taken from `other`. A body that says no kind says `uri_folder`: a file wins."""
+        kind = "uri_file" if "uri_file" in (self.kind, other.kind) else self.kind
+        return replace(self, kind=kind, mode=self.mode or other.mode, uri=self.uri or other.uri)
 
 
 @dataclass(frozen=True)

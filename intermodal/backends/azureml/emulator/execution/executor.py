@@ -9,7 +9,6 @@ import shutil
 import ssl
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +122,7 @@ class JobExecutor:
             if name not in inputs and port.default is not None:
                 inputs[name] = Known(port.default)
         asked = overrides(properties.get("outputs"), job.name)
-        outputs = {
-            name: replace(asked[name].over(port), kind=port.kind) if name in asked else port
-            for name, port in command.outputs.items()
-        }
+        outputs = {name: asked[name].over(port) if name in asked else port for name, port in command.outputs.items()}
         return Task(job.name, "job", command, inputs, outputs)
 
 
