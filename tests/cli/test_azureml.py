@@ -85,7 +85,8 @@ def test_job_files_run_in_containers(project: Path):
 
 def test_job_files_run_as_processes_and_their_results_stay(project: Path):
     write_job(project, "good.yml", "python:3.11")
-    code, out, err = emulate(project, "good.yml", "--backend", "host")
+    (project / "faults.json").write_text('[{"fault": "throttle", "method": "PUT", "path": "/jobs/", "times": 2}]')
+    code, out, err = emulate(project, "good.yml", "--backend", "host", "--faults", "faults.json")
     assert code == 0, out + err
     job = out.splitlines()[0].rpartition(" ")[2]
     folder = project / "state" / "azureml"

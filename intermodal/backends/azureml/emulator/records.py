@@ -155,6 +155,8 @@ class Records:
 
     def experiment_id(self, name: str) -> str:
         """Return the id of an experiment, which is made if there is none."""
+        if found := self._rows("SELECT id FROM experiments WHERE name=?", (name,)):
+            return str(found[0]["id"])
         with self._transaction() as db:
             db.execute("INSERT OR IGNORE INTO experiments VALUES (?,?,?)", (name, str(uuid.uuid4()), time.time()))
             return str(db.execute("SELECT id FROM experiments WHERE name=?", (name,)).fetchone()["id"])
