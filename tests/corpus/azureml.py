@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,9 @@ def check_azureml(corpus: Path, path: str, fact: Fact, folder: Path) -> Row:
         words.append(f"the job has {'failed' if failed else 'completed'}, which it must not: {ran.ends or ran.states}")
     if fact.azureml and failed:
         return Row(path, "refused", "FAILED", (fact.azureml,), notes)
-    if fact.differs and not fact.fails and not failed:
-        notes, words = (*notes, f"not compared in detail: {fact.differs}"), []
+    differs = fact.differs or ("it tosses coins" if re.search(r"\brandom\b", pipeline.ir) else "")
+    if differs and not fact.fails and not failed:
+        notes, words = (*notes, f"not compared task by task: {differs}"), []
     return Row(
         path, "wrong" if words else "right", "FAILED" if failed else "SUCCEEDED", tuple(words), notes, len(ran.states)
     )

@@ -43,14 +43,11 @@ _GSUTIL = "a gsutil that copies files"
 _PYPI = "packages from PyPI, installed as a layer"
 _CLAIM = "volumes of the cluster as folders"
 _SECRET = "secrets from a folder"
-_COINS = "it tosses coins"
 _PATHS = "it tells the path of an artifact"
 _NO_PROGRAM = Fact(refused="my_program")
 
 FACTS: Mapping[str, Fact] = {
     "collected_artifacts.yaml": Fact(differs=_PATHS),
-    "critical/flip_coin.yaml": Fact(differs=_COINS),
-    "if_elif_else_complex.yaml": Fact(differs=_COINS),
     "arguments_parameters.yaml": Fact({"param2": "second"}),
     "component_with_task_final_status_GH-12033.yaml": Fact(refused="final status"),
     "components_with_optional_artifacts.yaml": Fact(standin=_GS),
