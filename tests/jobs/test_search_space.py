@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections import Counter
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 
 from components.hpo.search_space import SearchSpace
 from components.kfp_io import StepError
+from intermodal.backends.azureml.emulator.execution.sampling import points, read_space
+from intermodal.backends.azureml.search_space import translate
 from intermodal.errors import BadInput, Unsupported
 from intermodal.jobs import azureml_search_space, read_search_space
 
@@ -208,3 +211,18 @@ def test_the_parser_is_that_of_the_hpo_step_and_a_backbone_is_no_dimension():
     assert isinstance(caught.value.__cause__, StepError)
     with pytest.raises(BadInput, match="backbone"):
         read_search_space({"backbone": {"type": "choice", "values": ["a", "b"]}})
+
+
+def test_the_emulators_draws_are_values_that_optuna_could_have_drawn():
+    written = {
+        "learning_rate": {"type": "loguniform", "min": 1e-5, "max": 1e-3},
+        "weight_decay": {"type": "qloguniform", "min": 0.001, "max": 0.0305, "q": 0.001},
+        "warmup_ratio": {"type": "quniform", "min": 0.0, "max": 0.5, "q": 0.125},
+        "batch_size": {"type": "int", "min": 3, "max": 9, "q": 3},
+    }
+    for name, dimension in written.items():
+        space = read_search_space({name: dimension})
+        drawn = points(read_space(translate(space), "sweep"), "random", 1, "sweep")
+        values = [point[name] for point in itertools.islice(drawn, 300)]
+        assert all(taken_by_optuna(space, name, value) for value in values)
+        assert len(set(values)) == {"warmup_ratio": 5, "batch_size": 3}.get(name, len(set(values)))

@@ -175,9 +175,7 @@ def test_a_native_sweep_in_a_pipeline_feeds_what_comes_after_it(
         name: (Artifact(name, ArtifactType("system.Artifact"), uri=str(asset.path)),) for name, asset in assets.items()
     }
     settings = AzureMLSettings(sweeps={"hpo": NativeSweep(max_concurrent_trials=2)})
-    compiled = compile_pipeline(
-        load_pipeline(tmp_path / "pipeline.yaml"), Inputs({"trials": 3}, given), settings, accept=["workspace"]
-    )
+    compiled = compile_pipeline(load_pipeline(tmp_path / "pipeline.yaml"), Inputs({"trials": 3}, given), settings)
     write(compiled, tmp_path / "job")
     done = submit_and_wait_for_job(ml_client, load_job(tmp_path / "job" / "job.yml"), timeout=300, poll=0.5)
 

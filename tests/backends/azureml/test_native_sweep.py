@@ -14,9 +14,11 @@ from intermodal.backends.azureml.bodies import Workspace, component_bodies, job_
 from intermodal.backends.azureml.compile import Compiled, compile_pipeline, write
 from intermodal.backends.azureml.native_sweep import NativeSweep
 from intermodal.backends.azureml.report import GAPS
-from intermodal.backends.azureml.settings import AzureMLSettings
+from intermodal.backends.azureml.requests import job_inputs
+from intermodal.backends.azureml.settings import AzureMLSettings, load_azureml_settings
 from intermodal.engine.artifacts import Artifact, Inputs
 from intermodal.errors import BadInput, Unsupported
+from intermodal.sources import load_source, read_values
 from intermodal.spec.load import load_pipeline
 from intermodal.spec.types import ArtifactType
 from tests.engine.steps import number, say
@@ -26,6 +28,7 @@ SPACE = {
     "batch_size": {"type": "choice", "values": [2, 4]},
     "dropout": {"type": "quniform", "min": 0.0, "max": 0.5, "q": 0.25},
 }
+ROOT = Path(__file__).parents[3]
 WORKSPACE = AzureMLSettings(subscription="s", resource_group="g", workspace="w")
 
 
@@ -160,3 +163,21 @@ def test_a_component_that_is_not_there_is_a_note(tmp_path):
     settings = WORKSPACE.model_copy(update={"sweeps": {"hop": NativeSweep()}})
     made = compile_pipeline(load_pipeline(path), Inputs({}), settings)
     assert "sweeps.hop: no task of this pipeline is one" in made.report.warnings
+
+
+def test_the_factory_gets_a_sweep_for_each_backbone(tmp_path):
+    from azure.ai.ml import load_job
+
+    source = load_source(ROOT / "pipelines/ner.py", None)
+    values = read_values(ROOT / "pipelines/configs/default.yaml", [])
+    arguments, _ = job_inputs(source, values, from_file=True)
+    settings = load_azureml_settings(ROOT, {}).model_copy(update={"sweeps": {"hpo": NativeSweep()}})
+    made = compile_pipeline(source.pipeline, arguments, settings)
+    sweeps = [name for name, node in made.job["jobs"].items() if node["type"] == "sweep"]
+    assert len(sweeps) == len(values["backbones"]) == 2
+    for name in sweeps:
+        node = made.job["jobs"][name]
+        assert node["limits"]["max_total_trials"] == values["search"]["trials"]
+        assert {port.removeprefix("s_") for port in node["search_space"]} == set(values["search_space"])
+    write(made, tmp_path / "job")
+    assert load_job(tmp_path / "job" / "job.yml")._validate().passed

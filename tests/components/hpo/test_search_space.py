@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from components.hpo.search_space import KINDS, canonical, parse_search_space
+from components.hpo.search_space import KINDS, canonical, parse_search_space, read_trial
 from components.kfp_io import StepError
 
 
@@ -60,3 +60,17 @@ def test_a_bad_space_is_named_with_its_value(space, words):
         parse_search_space(space)
     for word in words:
         assert word in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_trial_that_somebody_else_drew_has_each_hyperparameter_in_its_own_type():
+    space = parse_search_space(
+        {"batch_size": {"type": "choice", "values": [4, 8]}, "dropout": {"type": "uniform", "min": 0, "max": 0.3}}
+    )
+    trial = read_trial({"dropout": 0, "batch_size": 4.0}, space)
+    assert trial == {"batch_size": 4, "dropout": 0.0}
+    assert isinstance(trial["batch_size"], int) and isinstance(trial["dropout"], float)
+    for given in ({"dropout": 0.1}, {"dropout": 0.1, "batch_size": 4, "learning_rate": 1e-3}, [0.1], None):
+        with pytest.raises(StepError, match="a trial of batch_size, dropout was given"):
+            read_trial(given, space)
+    with pytest.raises(StepError, match="batch_size"):
+        read_trial({"dropout": 0.1, "batch_size": 4.5}, space)
