@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from intermodal.backends.remote.contract import PLACES
 from intermodal.engine.backend import Backend, Capabilities
 from intermodal.errors import BadInput, EnvironmentProblem, IntermodalError
 
@@ -99,6 +100,8 @@ def make_backend(name: str, place: Place) -> Backend:
         if place.options:
             raise BadInput(f"[tool.intermodal.backends.{name}]: this backend has no options")
         return _built_in(name, place)
+    if name in PLACES:
+        raise BadInput(f"{name} runs nothing on this machine", hint=f"intermodal submit PIPELINE --backend {name}")
     found = [plugin for plugin in plugins() if plugin.name == name]
     if not found:
         raise BadInput(f"there is no backend {name!r}", hint=f"there are {', '.join(backend_names())}")

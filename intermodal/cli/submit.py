@@ -85,11 +85,14 @@ def _kubeflow(args: argparse.Namespace, state: StateFolder, database: Database) 
 
 
 def _sent(args: argparse.Namespace, sent: OpenRun, remote: Remote, where: str) -> int:
+    page = remote.page()
     if args.wait:
+        note(f"its page: {page}")
         return follow(sent, remote, as_json=args.json)
     if args.json:
-        print(json.dumps({"run": sent.id, "place": where}, indent=2, sort_keys=True))
+        print(json.dumps({"run": sent.id, "place": where, "page": page}, indent=2, sort_keys=True))
         return 0
     print(f"run {sent.id} is sent to {where}")
+    print(f"  see it: {page}")
     print(f"  follow it: intermodal resume {sent.id}")
     return 0

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from intermodal.backends.remote.contract import PLACES
 from intermodal.cli.records import find_run
 from intermodal.engine.database import Database
 from intermodal.engine.layout import StateFolder
@@ -73,6 +74,11 @@ def one_task(target: Target, database: Database, state: StateFolder) -> str:
 
     Raises BadInput.
     """
+    if target.run["backend"] in PLACES:
+        raise BadInput(
+            f"run {target.run_id} went on in {target.run['backend']}: nothing of its tasks is on this machine",
+            hint="run the pipeline here: intermodal run",
+        )
     # Only what runs as a process has a fingerprint: no loop, no nested pipeline, no importer.
     rows = database.query(
         "SELECT path, state FROM tasks WHERE run=? AND fingerprint IS NOT NULL ORDER BY started, path", (target.run_id,)

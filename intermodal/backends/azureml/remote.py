@@ -108,6 +108,11 @@ class AzureMLRemote:
 
     # Looking
 
+    def page(self) -> str:
+        job = self._service.get(f"/jobs/{segment(self._name)}", JOBS) or {}
+        studio = ((job.get("properties") or {}).get("services") or {}).get("Studio") or {}
+        return str(studio.get("endpoint") or "")
+
     def look(self) -> Look:
         job = self._service.get(f"/jobs/{segment(self._name)}", JOBS)
         if job is None:

@@ -105,6 +105,9 @@ class KubeflowRemote:
             )
         return found
 
+    def page(self) -> str:
+        return f"{str(self._place['host']).rstrip('/')}/#/runs/details/{self._known()}"
+
     def look(self) -> Look:
         run = self._known()
         answer = _ask("get the run", lambda: self._client.get_run(run))

@@ -95,6 +95,9 @@ class Remote(Protocol):
     def submit(self) -> None:
         """Start it, if the place does not have it yet. Doing it again changes nothing."""
 
+    def page(self) -> str:
+        """Return the address at which people see the run, empty if there is none."""
+
     def look(self) -> Look:
         """Return the run as it is now."""
 

@@ -140,6 +140,7 @@ def test_a_run_there_leaves_the_record_that_a_run_here_leaves(intermodal: Comman
     done = intermodal("submit", "p.py", "--pipeline", "trial", "--arg", "text=it's $HOME", "--wait")
     assert done.returncode == 0, done
     assert b"| for-loop-2/0/say: saying a" in done.stderr
+    assert b"note: its page: https://" in done.stderr
     assert b"condition-3 SKIPPED" in done.stderr
     there = _rows(intermodal)
     assert (there["backend"], there["state"]) == ("azureml", "SUCCEEDED")
@@ -154,6 +155,10 @@ def test_a_run_there_leaves_the_record_that_a_run_here_leaves(intermodal: Comman
     report = intermodal.state / "runs" / there["id"] / "report.html"
     assert "for-loop-2/0/say" in report.read_text()
     assert intermodal.text("verify")
+    again = intermodal("replay", "make")
+    assert (again.returncode, b"went on in azureml" in again.stderr) == (2, True)
+    wrong = intermodal("run", "p.py", "--pipeline", "trial", "--backend", "azureml")
+    assert (wrong.returncode, b"intermodal submit PIPELINE --backend azureml" in wrong.stderr) == (2, True)
 
 
 def test_a_failed_task_is_named_with_the_end_of_its_log(intermodal: Command):
