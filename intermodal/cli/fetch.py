@@ -25,8 +25,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with opened(args.state, args.run_id) as (run, remote):
-        if not State(run.row["state"]).final:
-            Follower(run, remote, Quiet()).once()
+        follower = Follower(run, remote, Quiet())
+        if State(run.row["state"]).final:
+            follower.bring_logs()
+        else:
+            follower.once()
         brought = fetch(run, remote, note)
         state = run.database.query("SELECT state FROM runs WHERE id=?", (run.id,))[0]["state"]
         problem = report_end(run.state, run.id, run.pipeline)

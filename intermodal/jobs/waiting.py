@@ -22,6 +22,7 @@ _PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 30.0
 _MOST_TASKS = 10
 """Failed tasks whose logs are brought."""
+_MOST_CHILDREN = 5000
 T = TypeVar("T")
 
 
@@ -163,7 +164,8 @@ def _is_passing(error: BaseException) -> bool:
 
 
 def _failed_tasks(ml_client: MLClient, job: Any, retry: _Retry, lines: int) -> Iterator[FailedTask]:
-    children = retry(lambda: list(ml_client.jobs.list(parent_job_name=job.name)))
+    # Without a number the SDK gives the first hundred, and does not say that there are more.
+    children = retry(lambda: list(ml_client.jobs.list(parent_job_name=job.name, max_results=_MOST_CHILDREN)))
     failed = [child for child in children if child is not None and child.status in ("Failed", "NotResponding")]
     for child in (failed or ([job] if job.status == "Failed" else []))[:_MOST_TASKS]:
         shown = str(child.display_name or child.name)

@@ -174,6 +174,8 @@ class Service:
     def history(self, path: str) -> dict[str, Any] | None:
         """Return what run history says, None if it knows nothing of that. Raises PlaceProblem."""
         url = path if path.startswith("https://") else f"{self._history}{path}"
+        if urlsplit(url).netloc != urlsplit(self._history).netloc:
+            raise PlaceProblem(f"{_place(url)}: a page of run history elsewhere gets no token", passing=False)
         return self._ask("GET", url, missing=True, resource=self.cloud.resource)
 
     # Files

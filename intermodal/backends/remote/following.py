@@ -23,6 +23,8 @@ from intermodal.results import find_component
 from intermodal.spec.document import canonical_json
 
 _LOG_CAP = 64 * 2**20
+_LATE_SECONDS = 60.0
+"""How long after a task's end the last of its log may come."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Follower:
         rows = self.run.database.query("SELECT path, state FROM tasks WHERE run=?", (self.run.id,))
         self._states: dict[str, State] = {row["path"]: State(row["state"]) for row in rows}
         self._logs: dict[str, _Log] = {}
+        self._ended: dict[str, float] = {}
+        """When the end of a task was seen, on the monotonic clock."""
 
     def follow(self) -> State:
         """Follow to the end and return how the run ended; RUNNING if `stop` was set before.
@@ -83,15 +87,29 @@ class Follower:
         return State.RUNNING
 
     def once(self) -> bool:
-        """Look once, record what is new, and return whether anything was."""
+        """Look once, record what is new, and return whether anything was.
+
+        What cannot be had of one task does not keep the others waiting; its PlaceProblem is raised after them.
+        """
         look = self.remote.look()
-        new = False
+        new, problem = False, None
         for seen in look.tasks:
-            new = self._task(seen) or new
+            try:
+                new = self._task(seen) or new
+            except PlaceProblem as met:
+                problem = met
+        if problem is not None:
+            raise problem
         if look.state.final:
             self._conclude(look)
             return True
         return new
+
+    def bring_logs(self) -> None:
+        """Bring what is missing of the logs of a run that has ended: a place may show the last lines late. Raises PlaceProblem."""
+        for seen in self.remote.look().tasks:
+            if self._has_log(seen):
+                self._bring_log(seen, over=True)
 
     # Tasks
 
@@ -136,6 +154,7 @@ class Follower:
             "cached_from": seen.reused or None,
         }
         self._states[seen.path] = state
+        self._ended[seen.path] = time.monotonic()
         if end.here:
             self._put(seen.path, values)
             note = "cached" if state is State.CACHED else end.reason
@@ -156,6 +175,14 @@ class Follower:
         return find_component(self.run.pipeline, path)[0].name
 
     # Logs
+
+    def _has_log(self, seen: Seen) -> bool:
+        """Whether a task's log is one of this run, and of a task that is on record."""
+        return (
+            not seen.reused
+            and self._states.get(seen.path, State.PENDING) is not State.PENDING
+            and (self.run.state.attempt(self.run.id, seen.path, 1).is_dir())
+        )
 
     def _bring_log(self, seen: Seen, *, over: bool) -> bool:
         """Bring what a task wrote since the last time; return whether there was anything."""
@@ -181,6 +208,9 @@ class Follower:
     # The end
 
     def _conclude(self, look: Look) -> None:
+        for seen in look.tasks:
+            if self._has_log(seen) and time.monotonic() - self._ended.get(seen.path, 0.0) < _LATE_SECONDS:
+                self._bring_log(seen, over=True)
         outcome = self.remote.outcome(look)
         for group in outcome.groups:
             self._group(group)
