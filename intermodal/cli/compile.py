@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from intermodal.errors import BadInput
 
@@ -23,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="kubeflow",
         help="kubeflow: IR YAML (default); azureml: job, components, launcher, REST bodies and report",
     )
+    parser.add_argument("--json", action="store_true", help="print what was made as JSON")
     add_job_arguments(parser)
 
 
@@ -64,9 +68,21 @@ def run(args: argparse.Namespace) -> int:
     images = read_image_lock(find_project(args.pipeline.absolute().parent))
     open_images = name_images(args.output, images)
     pipeline = load_pipeline(args.output)
+    made = {"pipeline": pipeline.name, "components": len(pipeline.components), "digest": f"sha256:{pipeline.digest}"}
+    notes = [
+        f"image {image} has no digest: the cluster pulls what it finds under that name"
+        for image in (open_images if images else ())
+    ]
+    if args.json:
+        return _print_json(args.output, made, notes)
     print(f"{args.output}: {pipeline.name}, {len(pipeline.components)} components, sha256:{pipeline.digest[:16]}")
-    for image in open_images if images else ():
-        print(f"  note: image {image} has no digest: the cluster pulls what it finds under that name")
+    for text in notes:
+        print(f"  note: {text}")
+    return 0
+
+
+def _print_json(output: Path, made: dict[str, Any], notes: Sequence[str]) -> int:
+    print(json.dumps({"output": str(output), **made, "notes": list(notes)}, indent=2, ensure_ascii=False))
     return 0
 
 
@@ -77,6 +93,9 @@ def _azureml(args: argparse.Namespace) -> int:
     compiled = compile_request(args, os.environ)
     write(compiled, args.output)
     report = compiled.report
+    if args.json:
+        made = {"pipeline": report.pipeline, "components": len(compiled.lowered.shapes), "nodes": dict(report.nodes)}
+        return _print_json(args.output, made, report.warnings)
     print(f"{args.output}: {report.pipeline}, {len(report.nodes)} nodes, {len(compiled.lowered.shapes)} components")
     for warning in report.warnings:
         print(f"  note: {warning}")

@@ -110,6 +110,8 @@ def test_compile_writes_ir_that_loads(folder: Path):
     assert done.returncode == 0, done.stderr
     assert "hello" in done.stdout and "pipelineInfo" in (folder / "out" / "hello.yaml").read_text()
     refused(intermodal(folder, "run", "out/hello.yaml"), 2, "'text'")
+    said = json.loads(intermodal(folder, "compile", "hello.py", "-o", "out/hello.yaml", "--json").stdout)
+    assert (said["output"], said["pipeline"]) == ("out/hello.yaml", "hello") and said["digest"].startswith("sha256:")
 
 
 def test_a_file_with_a_single_component_runs(tmp_path: Path):
