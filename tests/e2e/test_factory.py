@@ -88,7 +88,7 @@ TIMES = ("seconds", "_ms")
 
 def test_the_factory_compiled_for_azureml_makes_the_same_bytes(state: Path, tmp_path: Path):
     source = load_source(ROOT / "pipelines/ner.py", None)
-    inputs = job_inputs(source, read_values(SMOKE, []), from_file=True)
+    inputs, _ = job_inputs(source, read_values(SMOKE, []), from_file=True)
     compiled = compile_pipeline(source.pipeline, inputs, load_azureml_settings(source.project, {}), accept=GAPS)
     ran = over_the_wire()(compiled, tmp_path)
     job = emulated(compiled, ran)
