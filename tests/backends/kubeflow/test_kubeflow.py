@@ -12,6 +12,8 @@ from intermodal.spec.load import load_pipeline
 from tests.backends.kubeflow.server import Recording, serving
 from tests.support.command import Command
 
+pytestmark = pytest.mark.slow
+
 PIPELINE = """
 from kfp import dsl
 
