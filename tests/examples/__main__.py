@@ -1,8 +1,8 @@
 """`python -m tests.examples CHECKOUT`: submit the pipeline jobs of Azure/azureml-examples to the emulator, and say what came of each.
 
-Exit 0 if the real client loads, checks and submits each of them (but those that name components or data that must be registered
-before), and each job ends with a state and a reason. How far its nodes run is a matter of images: `--image NAME=IMAGE` names one for
-an environment, `*` for every other.
+Exit 0 if the real client loads, checks and submits each of them (but those that need something first: components or data to be
+registered, files to be fetched), and each job ends with a state and a reason. How far its nodes run is a matter of images:
+`--image NAME=IMAGE` names one for an environment, `*` for every other.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -31,7 +32,9 @@ from intermodal.backends.docker import DockerBackend
 from tests.support.azurite import TOOLS
 
 _FOLDERS = ("cli/jobs/pipelines", "cli/jobs/pipelines-with-components", "sdk/python/jobs/pipelines")
-_UNREGISTERED = ("was not found", "not in the workspace", "ot found")
+_UNPREPARED = ("ot found", "does not exist", "do not exist")
+"""The client misses a component or data that must be registered before, or files that a script of the example fetches."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LONGEST = 600.0
 
 
@@ -39,7 +42,7 @@ _LONGEST = 600.0
 class Row:
     path: str
     verdict: str
-    """completed, failed (after it was submitted), refused (for a type of node), unregistered, wrong."""
+    """completed, failed (after it was submitted), refused (for a type of node), unprepared, wrong."""
     words: str = ""
 
 
@@ -97,9 +100,9 @@ def submit(plane: Plane, path: Path, shown: str) -> Row:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 name = str(client.jobs.create_or_update(load_job(path)).name)
         except Exception as error:  # noqa: BLE001 - whatever the client raises is one row of the table
-            words = " ".join(str(error).split())
-            known = any(text in words for text in _UNREGISTERED)
-            return Row(shown, "unregistered" if known else "wrong", f"{type(error).__name__}: {words}")
+            words = " ".join(_COLOUR.sub("", str(error)).split())
+            known = any(text in words for text in _UNPREPARED)
+            return Row(shown, "unprepared" if known else "wrong", f"{type(error).__name__}: {words}")
         done = plane.wait(name, _LONGEST)
         if done.status not in ("Completed", "Failed"):
             client.jobs.begin_cancel(name).result()
