@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _SCOPE = "https://management.azure.com/.default"
 """Source: azureml-examples, sdk/python/using-mlflow/using-rest-api."""
+_MOST_TRIALS = 10_000
+"""The SDK follows no pages of a job's children: without a number it would stop after the first."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Trial:
 
 def read_trials(ml_client: MLClient, sweep: str) -> list[Trial]:
     """Return the trials of a sweep in the order of their numbers. Raises EnvironmentProblem, or what the service answers."""
-    children = [job for job in ml_client.jobs.list(parent_job_name=sweep) if job is not None]
+    children = [job for job in ml_client.jobs.list(parent_job_name=sweep, max_results=_MOST_TRIALS) if job is not None]
     with _Runs(ml_client) as runs:
         found = [
             trial_of(str(child.name), str(getattr(child.status, "value", child.status)), runs.get(str(child.name)))
