@@ -22,6 +22,7 @@ from intermodal.backends.azureml.emulator.execution.host import Options
 from intermodal.backends.azureml.emulator.faults import Fault
 from intermodal.backends.azureml.emulator.plane import Plane, running
 from intermodal.backends.azureml.service import Service
+from intermodal.backends.azureml.storage import split_uri
 from intermodal.errors import BadInput
 from tests.support.azurite import TOOLS
 from tests.support.command import Command
@@ -215,6 +216,18 @@ def test_data_goes_up_once_by_its_content(intermodal: Command, plane: Plane):
     assert intermodal(*words, f"data={moved}").returncode == 0
     second = json.loads(_rows(intermodal)["request"])["place"]["uploads"][0]
     assert (second["digest"], second["path"]) == (place["digest"], place["path"])
+
+
+def test_content_that_is_not_what_its_task_wrote_is_not_fetched(intermodal: Command, plane: Plane):
+    assert intermodal("submit", "p.py", "--pipeline", "trial", "--wait").returncode == 0
+    made = next(row for row in _rows(intermodal)["tasks"] if row["path"] == "make")
+    (artifact,) = made["outputs"]["artifacts"]["data"]
+    assert artifact["digest"] == ""
+    store, path = split_uri(f"{artifact['uri']}/deep/file")
+    plane.blobs.write(plane.space.place(store, path), b"hell0")
+    done = intermodal("fetch")
+    assert done.returncode == 3
+    assert b"make: artifact 'data' at azureml://" in done.stderr and b"its digest is another" in done.stderr
 
 
 def test_what_is_missing_is_said_before_anything_is_sent(
