@@ -19,7 +19,8 @@ from intermodal.engine.states import State
 from intermodal.engine.store import Store
 from intermodal.errors import ExitCode, IntermodalError
 from intermodal.spec.load import load_pipeline
-from intermodal.spec.types import Component, Dag, InputArtifact, OutputArtifact, Pipeline
+from intermodal.spec.paths import find_component
+from intermodal.spec.types import InputArtifact, OutputArtifact, Pipeline
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -281,19 +282,6 @@ class _Reader:
             metadata=dict(item.metadata),
             digest=f"sha256:{item.digest}" if item.digest else "",
         )
-
-
-def find_component(pipeline: Pipeline, path: str) -> tuple[Component, bool]:
-    """Return the component of the task at `path`, and whether the path is that of a whole loop, not of one iteration."""
-    component, loop = pipeline.root, False
-    for part in path.split("/"):
-        implementation = component.implementation
-        if loop and part.isdigit():  # an iteration is one instance of the same component
-            loop = False
-        elif isinstance(implementation, Dag):
-            task = implementation.tasks[part]
-            component, loop = pipeline.component(task), task.iterator is not None
-    return component, loop
 
 
 def _lists(declared: Mapping[str, InputArtifact] | Mapping[str, OutputArtifact]) -> frozenset[str]:

@@ -13,8 +13,8 @@ from intermodal.engine.artifacts import Artifact, Outputs
 from intermodal.engine.session import link_outputs
 from intermodal.engine.store import BadContent, Store
 from intermodal.errors import EnvironmentProblem
-from intermodal.results import find_component
 from intermodal.spec.document import canonical_json
+from intermodal.spec.paths import find_component
 from intermodal.spec.types import Importer
 
 

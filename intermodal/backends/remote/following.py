@@ -19,8 +19,8 @@ from intermodal.engine.database import AttemptStart
 from intermodal.engine.failure import Failure
 from intermodal.engine.record import Observer
 from intermodal.engine.states import State
-from intermodal.results import find_component
 from intermodal.spec.document import canonical_json
+from intermodal.spec.paths import find_component
 
 _LOG_CAP = 64 * 2**20
 _LATE_SECONDS = 60.0
