@@ -13,18 +13,13 @@ from typing import Any
 
 import docker
 import pytest
-from kfp import compiler
 
 from components.images import image
-from intermodal.backends.azureml.compile import compile_pipeline, write
 from intermodal.backends.azureml.emulator.client import connect
 from intermodal.backends.azureml.emulator.execution.executor import JobExecutor
 from intermodal.backends.azureml.emulator.execution.host import Options
 from intermodal.backends.azureml.emulator.plane import Plane, running
-from intermodal.backends.azureml.native_sweep import NativeSweep
-from intermodal.backends.azureml.settings import AzureMLSettings
 from intermodal.backends.docker import DockerBackend
-from intermodal.engine.artifacts import Artifact, Inputs
 from intermodal.errors import BadInput
 from intermodal.jobs import (
     JobUnfit,
@@ -41,10 +36,9 @@ from intermodal.jobs import (
     validate_sweep_job,
 )
 from intermodal.jobs.tracking import read_trials
-from intermodal.spec.load import load_pipeline
-from intermodal.spec.types import ArtifactType
-from tests.backends.azureml.test_native_sweep import SPACE, searching
+from tests.backends.azureml.test_native_sweep import SPACE
 from tests.support.azurite import TOOLS
+from tests.support.command import Command
 
 pytestmark = pytest.mark.engine
 
@@ -163,26 +157,49 @@ def test_from_a_sweep_to_a_benchmark(ml_client: Any, few_documents: Path, tiny_b
     assert {(entry["backbone"], entry["variant"]) for entry in candidates} == {("tiny", "fp32"), ("tiny", "int8")}
 
 
-def test_a_native_sweep_in_a_pipeline_feeds_what_comes_after_it(
-    ml_client: Any, few_documents: Path, tiny_backbone: Path, tmp_path: Path
+PIPELINE = """
+from kfp import dsl
+
+from components.hpo.component import hpo
+from components.trainer.component import trainer
+
+
+@dsl.pipeline(name="searching")
+def searching(dataset: dsl.Input[dsl.Dataset], backbone: dsl.Input[dsl.Model]) -> dict:
+    training = {"epochs": 1, "max_tokens": 64, "stride": 16}
+    found = hpo(dataset=dataset, backbone=backbone, search_space=SPACE, training=training, trials=3, sampler="tpe", pruner="median", seed=1)
+    best = found.outputs["best_parameters"]
+    trainer(dataset=dataset, backbone=backbone, hyperparameters=best, training=training, seed=1)
+    return best
+"""
+
+
+def test_a_native_sweep_in_a_submitted_pipeline_feeds_what_comes_after_it(
+    plane: Plane,
+    ml_client: Any,
+    few_documents: Path,
+    tiny_backbone: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
-    from azure.ai.ml import load_job
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text("[tool.intermodal.azureml.sweeps.hpo]\nmax_concurrent_trials = 2\n")
+    (project / "p.py").write_text(PIPELINE.replace("SPACE", repr(SPACE)))
+    monkeypatch.setenv("INTERMODAL_EMULATOR", str(plane.folder))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    intermodal = Command(project, tmp_path / "state")
+    given = ["--arg", f"dataset={few_documents}", "--arg", f"backbone={tiny_backbone}"]
+    submitted = intermodal("submit", "p.py", "--backend", "azureml", "--wait", *given)
+    assert submitted.returncode == 0, submitted.stderr.decode()
+    shown = json.loads(intermodal.text("show", "--json"))
+    tasks = {row["path"]: row for row in shown["tasks"]}
+    assert {path: row["state"] for path, row in tasks.items()} == {"hpo": "SUCCEEDED", "trainer": "SUCCEEDED"}
+    best = tasks["hpo"]["outputs"]["parameters"]["best_parameters"]
+    assert tasks["trainer"]["inputs"]["parameters"]["hyperparameters"] == best
 
-    folders = {"dataset": few_documents, "backbone": tiny_backbone}
-    assets = {name: ensure_data_asset_uploaded(ml_client, f"searched-{name}", path) for name, path in folders.items()}
-    compiler.Compiler().compile(searching, str(tmp_path / "pipeline.yaml"))
-    given = {
-        name: (Artifact(name, ArtifactType("system.Artifact"), uri=str(asset.path)),) for name, asset in assets.items()
-    }
-    settings = AzureMLSettings(sweeps={"hpo": NativeSweep(max_concurrent_trials=2)})
-    compiled = compile_pipeline(load_pipeline(tmp_path / "pipeline.yaml"), Inputs({"trials": 3}, given), settings)
-    write(compiled, tmp_path / "job")
-    done = submit_and_wait_for_job(ml_client, load_job(tmp_path / "job" / "job.yml"), timeout=300, poll=0.5)
-
-    ml_client.jobs.download(done.name, download_path=tmp_path / "done", output_name="kfp_out")
-    (written,) = (tmp_path / "done").rglob("outputs.json")
-    best = json.loads(written.read_text())["parameters"]["Output"]
-    (sweep,) = [child.name for child in ml_client.jobs.list(parent_job_name=done.name) if child.display_name == "hpo"]
+    job = next(job.name for job in ml_client.jobs.list() if job.type == "pipeline")
+    (sweep,) = [child.name for child in ml_client.jobs.list(parent_job_name=job) if child.display_name == "hpo"]
     trials = read_trials(ml_client, sweep)
     assert len(trials) == 3 and {trial.status for trial in trials} == {"Completed"}
     winner = max(trials, key=lambda trial: trial.metrics["validation_macro_f1"])

@@ -145,7 +145,8 @@ class AzureMLRemote:
             return None
         properties = child.get("properties") or {}
         reused = str(properties.get("azureml.reusedrunid") or "") if _true(properties.get("azureml.isreused")) else ""
-        self._ids[path] = reused or str(child["runId"])
+        # The outputs of a native sweep are those of its best trial.
+        self._ids[path] = reused or str(properties.get("best_child_run_id") or child["runId"])
         if not path:
             return None
         status = str(child.get("status"))
