@@ -192,11 +192,20 @@ def test_a_native_sweep_in_a_submitted_pipeline_feeds_what_comes_after_it(
     given = ["--arg", f"dataset={few_documents}", "--arg", f"backbone={tiny_backbone}"]
     submitted = intermodal("submit", "p.py", "--backend", "azureml", "--wait", *given)
     assert submitted.returncode == 0, submitted.stderr.decode()
+    intermodal.text("fetch")
     shown = json.loads(intermodal.text("show", "--json"))
     tasks = {row["path"]: row for row in shown["tasks"]}
     assert {path: row["state"] for path, row in tasks.items()} == {"hpo": "SUCCEEDED", "trainer": "SUCCEEDED"}
     best = tasks["hpo"]["outputs"]["parameters"]["best_parameters"]
     assert tasks["trainer"]["inputs"]["parameters"]["hyperparameters"] == best
+
+    table = (tmp_path / "state").glob("store/*/*/data")
+    rows = [
+        path.read_text().splitlines()
+        for path in table
+        if path.is_file() and path.read_bytes().startswith(b"trial,state")
+    ]
+    assert len(rows) == 1 and len(rows[0]) == 2, "the winner's row, brought here"
 
     job = next(job.name for job in ml_client.jobs.list() if job.type == "pipeline")
     (sweep,) = [child.name for child in ml_client.jobs.list(parent_job_name=job) if child.display_name == "hpo"]
