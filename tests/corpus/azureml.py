@@ -60,7 +60,9 @@ def check_azureml(corpus: Path, path: str, fact: Fact, folder: Path) -> Row:
         compiled = compile_pipeline(pipeline, Inputs(parameters, artifacts), _settings(), accept=GAPS)
     except (Unsupported, BadInput) as error:
         return Row(path, "refused", "", (error.message,), notes)
-    backend = EmulatorsBackend(fact, folder)
+    own = folder / "emulated"  # what steps share on Docker is not what they share there
+    own.mkdir()
+    backend = EmulatorsBackend(fact, own)
     ran = on(backend, Options(cores=os.cpu_count() or 1))(compiled, folder / "azureml")
     seen = Agreed(found(trial.graph, Store(trial.store)), {}, trial.graph)
     words = [
