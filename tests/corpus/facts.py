@@ -110,6 +110,7 @@ FACTS: Mapping[str, Fact] = {
     "local_execution/pipeline_with_collected_artifacts.yaml": Fact(outputs={"Output": "0,1,2"}),
     "log_streaming_compiled.yaml": Fact(),
     "long-running.yaml": Fact(standin="a sleep of a second", images={"alpine:latest": "sleepless"}),
+    "parallel_and_nested/loop_consume_upstream.yaml": Fact(differs=_PATHS),
     "metrics_visualization_v2.yaml": Fact(standin=_PYPI, differs="it trains without a seed"),
     "mounted_cabundle_configmap.yaml": Fact(),
     "nested_return.yaml": Fact(outputs={"Output": [{"A_a": "1", "B_b": "2"}, {"A_a": "10", "B_b": "20"}]}),
