@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from typing import TYPE_CHECKING
 
-from intermodal.backends.docker import layers
-from intermodal.backends.docker.client import connect
 from intermodal.cli.records import open_database
 from intermodal.engine.collect import Garbage, Policy, collect, find_garbage
 from intermodal.engine.database import Database
@@ -16,6 +15,9 @@ from intermodal.engine.naming import safe_name
 from intermodal.engine.resume import StateUse
 from intermodal.engine.store import Store
 from intermodal.errors import BadInput
+
+if TYPE_CHECKING:
+    from intermodal.backends.docker.layers import Layered
 
 HELP = "remove what nothing needs any more (says only what, unless --yes)"
 
@@ -66,17 +68,22 @@ class _Images:
 
     def __init__(self, database: Database, garbage: Garbage) -> None:
         """Raises EnvironmentProblem if no engine answers."""
+        from intermodal.backends.docker.client import connect
+        from intermodal.backends.docker.layers import made
+
         self._client = connect()
         rows = database.query("SELECT DISTINCT run, image FROM attempts")
         used = {row["image"] for row in rows if row["run"] not in set(garbage.runs)}
-        self.unused = [image for image in layers.made(self._client) if image.id not in used]
+        self.unused = [image for image in made(self._client) if image.id not in used]
 
     def remove(self) -> None:
         """Remove them; what a container holds stays."""
-        self.unused = [image for image in self.unused if layers.remove(self._client, image)]
+        from intermodal.backends.docker.layers import remove
+
+        self.unused = [image for image in self.unused if remove(self._client, image)]
 
 
-def _print_json(garbage: Garbage, volumes: list[str], images: list[layers.Layered], removed: bool) -> None:
+def _print_json(garbage: Garbage, volumes: list[str], images: list[Layered], removed: bool) -> None:
     document = {
         "removed": removed,
         "runs": list(garbage.runs),
@@ -89,7 +96,7 @@ def _print_json(garbage: Garbage, volumes: list[str], images: list[layers.Layere
     print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def _print(garbage: Garbage, volumes: list[str], images: list[layers.Layered], removed: bool) -> None:
+def _print(garbage: Garbage, volumes: list[str], images: list[Layered], removed: bool) -> None:
     for name in garbage.runs:
         print(f"run {name}")
     word = "removed" if removed else "would go"

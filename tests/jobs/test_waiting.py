@@ -9,10 +9,10 @@ from azure.ai.ml import MLClient, command
 from azure.ai.ml.entities import CommandComponent, Environment, PipelineJob
 
 from intermodal.backends.azureml.emulator.client import connect
-from intermodal.backends.azureml.emulator.execution.executor import JobExecutor
+from intermodal.backends.azureml.emulator.emulate import emulating
 from intermodal.backends.azureml.emulator.execution.host import Options
 from intermodal.backends.azureml.emulator.faults import Fault
-from intermodal.backends.azureml.emulator.plane import Plane, running
+from intermodal.backends.azureml.emulator.plane import Plane
 from intermodal.jobs import JobFailed, JobTimedOut, submit_and_wait_for_job
 from tests.support.azurite import TOOLS
 from tests.support.host import HostBackend
@@ -25,13 +25,7 @@ IMAGE = Environment(image="python:3.11")
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     folder = tmp_path_factory.mktemp("workspace")
-
-    def executor(plane: Plane) -> JobExecutor:
-        made = JobExecutor(plane, HostBackend(), folder / "jobs", Options(cores=2))
-        made.prepare()
-        return made
-
-    with running(folder, executor, tools=TOOLS) as plane:
+    with emulating(folder, HostBackend(), Options(cores=2), tools=TOOLS) as plane:
         yield plane
 
 

@@ -17,10 +17,10 @@ from azure.core.rest import HttpRequest
 from intermodal.backends.azureml import submission
 from intermodal.backends.azureml.bodies import Workspace
 from intermodal.backends.azureml.cloud import Cloud, connect
-from intermodal.backends.azureml.emulator.execution.executor import JobExecutor
+from intermodal.backends.azureml.emulator.emulate import emulating
 from intermodal.backends.azureml.emulator.execution.host import Options
 from intermodal.backends.azureml.emulator.faults import Fault
-from intermodal.backends.azureml.emulator.plane import Plane, running
+from intermodal.backends.azureml.emulator.plane import Plane
 from intermodal.backends.azureml.service import Service
 from intermodal.backends.azureml.storage import split_uri
 from intermodal.errors import BadInput
@@ -96,13 +96,7 @@ def broken():
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     folder = tmp_path_factory.mktemp("workspace")
-
-    def executor(plane: Plane) -> JobExecutor:
-        made = JobExecutor(plane, HostBackend(), folder / "jobs", Options(cores=4))
-        made.prepare()
-        return made
-
-    with running(folder, executor, tools=TOOLS) as plane:
+    with emulating(folder, HostBackend(), Options(cores=4), tools=TOOLS) as plane:
         yield plane
 
 
