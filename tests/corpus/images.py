@@ -6,10 +6,11 @@ import hashlib
 import io
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import docker.errors
@@ -75,6 +76,7 @@ def _pip_and_kfp() -> Files:
     """Return what a public Python image has, and the KFP runtime of most of the corpus, so that installing it finds it there."""
     site = "usr/local/lib/python3.11/dist-packages"
     files = {f"{site}/pip/{name}": (content, 0o644) for name, content in _wheel("pip", "pip/")}
+    files |= {f"usr/lib/python3.11/{name}": (content, 0o644) for name, content in _host_modules("venv", "ensurepip")}
     with tempfile.TemporaryDirectory() as place:
         command = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--target", place, "kfp==2.14.3"]
         _pip(command)
@@ -83,6 +85,15 @@ def _pip_and_kfp() -> Files:
                 files[f"{site}/{path.relative_to(place).as_posix()}"] = (path.read_bytes(), 0o644)
     files["usr/local/bin/pip"] = (b'#!/bin/sh\nexec python3 -m pip "$@"\n', 0o755)
     return {**_python(), **files}
+
+
+def _host_modules(*names: str) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of packages of the standard library, which Debian keeps apart, from the Python that runs this."""
+    library = Path(sysconfig.get_path("stdlib"))
+    for name in names:
+        for path in sorted((library / name).rglob("*")):
+            if path.is_file() and path.suffix != ".pyc":
+                yield path.relative_to(library).as_posix(), path.read_bytes()
 
 
 def _pip(command: list[str]) -> None:
