@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from components.ner.formats import load_split
-from components.ner.metrics import bootstrap_interval, span_scores
+from components.ner.metrics import bootstrap_interval, document_counts, span_scores
 from components.ner.predict import Infer, Tagger, WindowSettings
 
 
@@ -72,13 +72,14 @@ class Worker:
         return {"ms": taken, "characters": characters, "start": begin, "end": time.perf_counter_ns()}
 
     def score(self) -> dict[str, Any]:
-        """Return the scores of both splits."""
+        """Return the scores of both splits, and what each document adds to them."""
         result: dict[str, Any] = {}
         for split, documents in self._splits.items():
             predicted = [self._tagger.tag(document.text) for document in documents]
             gold = [document.spans for document in documents]
             scores = span_scores(gold, predicted, self._types).as_json()
             scores["interval"] = list(bootstrap_interval(gold, predicted, self._types))
+            scores["documents"] = document_counts(gold, predicted, self._types)
             result[split] = scores
         return result
 

@@ -77,6 +77,22 @@ def bootstrap_interval(
     return (float(low), float(high))
 
 
+def document_counts(
+    gold: Documents, predicted: Documents, entity_types: Sequence[str]
+) -> dict[str, dict[str, list[int]]]:
+    """Return for each label `tp`, `fp` and `fn`, one number a document in their order: what a paired bootstrap draws from."""
+    labels = sorted(entity_types)
+    hits, golds, guesses = np.moveaxis(_counts(gold, predicted, labels), 2, 0)
+    return {
+        label: {
+            "tp": hits[:, column].tolist(),
+            "fp": (guesses - hits)[:, column].tolist(),
+            "fn": (golds - hits)[:, column].tolist(),
+        }
+        for column, label in enumerate(labels)
+    }
+
+
 def _counts(gold: Documents, predicted: Documents, labels: Sequence[str]) -> npt.NDArray[np.int64]:
     """Return [documents, labels, (hits, gold, predicted)]. A span that is given twice counts twice but hits once."""
     if len(gold) != len(predicted):

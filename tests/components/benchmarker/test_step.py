@@ -104,6 +104,11 @@ def test_every_variant_is_timed_and_scored_by_its_own_file(tmp_path: Path, datas
     assert entries["one", "fp32"]["scores"]["test"]["macro_f1"] == 1
     assert entries["one", "fp32"]["scores"]["test"]["interval"] == [1, 1]
     assert entries["one", "int8"]["scores"]["validation"]["macro_f1"] == 0
+    assert entries["one", "fp32"]["scores"]["test"]["documents"] == {
+        "N": {"tp": [1, 2, 3, 4, 5, 6], "fp": [0] * 6, "fn": [0] * 6}
+    }
+    right_number_wrong_words = {"tp": [0] * 6, "fp": [1, 2, 3, 4, 5, 6], "fn": [1, 2, 3, 4, 5, 6]}
+    assert entries["one", "int8"]["scores"]["validation"]["documents"] == {"N": right_number_wrong_words}
     for entry in entries.values():
         latency = entry["latency_ms"]
         assert latency["requests"] == 30 and latency["p50"] > 0 and latency["p95"] is None
