@@ -32,8 +32,12 @@ from intermodal.backends.docker import DockerBackend
 from tests.support.azurite import TOOLS
 
 _FOLDERS = ("cli/jobs/pipelines", "cli/jobs/pipelines-with-components", "sdk/python/jobs/pipelines")
-_UNPREPARED = ("ot found", "does not exist", "do not exist")
-"""The client misses a component or data that must be registered before, or files that a script of the example fetches."""
+_KNOWN = {
+    **dict.fromkeys(("ot found", "does not exist", "do not exist"), "unprepared"),
+    "the emulator runs command, pipeline and sweep": "refused",
+}
+"""What the client says -> what it means: a component or data that must be registered before, or files that a script of the
+example fetches; a type of component that the emulator refuses."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LONGEST = 600.0
 
@@ -42,7 +46,7 @@ _LONGEST = 600.0
 class Row:
     path: str
     verdict: str
-    """completed, failed (after it was submitted), refused (for a type of node), unprepared, wrong."""
+    """completed, failed (after it was submitted), refused (for a type of node or component), unprepared, wrong."""
     words: str = ""
 
 
@@ -101,8 +105,8 @@ def submit(plane: Plane, path: Path, shown: str) -> Row:
                 name = str(client.jobs.create_or_update(load_job(path)).name)
         except Exception as error:  # noqa: BLE001 - whatever the client raises is one row of the table
             words = " ".join(_COLOUR.sub("", str(error)).split())
-            known = any(text in words for text in _UNPREPARED)
-            return Row(shown, "unprepared" if known else "wrong", f"{type(error).__name__}: {words}")
+            known = [verdict for text, verdict in _KNOWN.items() if text in words]
+            return Row(shown, known[0] if known else "wrong", f"{type(error).__name__}: {words}")
         done = plane.wait(name, _LONGEST)
         if done.status not in ("Completed", "Failed"):
             client.jobs.begin_cancel(name).result()

@@ -57,6 +57,7 @@ def next_version(versions: Sequence[Asset]) -> str:
 def _put(workspace: Workspace, request: Request) -> Answer:
     kind, name, version = (request.names[part] for part in ("kind", "name", "version"))
     properties = check_body(kind, request.object())
+    _refuse_flow(kind, properties)
     try:
         before = workspace.records.asset(kind, name, version)
     except KeyError:
@@ -70,6 +71,17 @@ def _put(workspace: Workspace, request: Request) -> Answer:
             target=f"{name}:{version}",
         )
     return Answer(_shown(workspace, workspace.records.put_asset(kind, name, version, properties)))
+
+
+def _refuse_flow(kind: str, properties: Mapping[str, Any]) -> None:
+    """Refuse a component made of a prompt flow: the service makes a parallel component of it, by rules that are not published."""
+    if kind == "components" and "flow_definition_uri" in (properties.get("componentSpec") or {}):
+        raise Refused(
+            400,
+            "UserError",
+            "a component made of a prompt flow; the emulator runs command, pipeline and sweep components",
+            target="componentSpec.flow_definition_uri",
+        )
 
 
 def _fixed(properties: Mapping[str, Any]) -> dict[str, Any]:

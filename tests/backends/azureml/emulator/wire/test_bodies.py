@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from azure.ai.ml import Input, MLClient, Output, command, dsl
+from azure.ai.ml import Input, MLClient, Output, command, dsl, load_component
 from azure.ai.ml.entities import BuildContext, CommandComponent, Data, Environment, Model
 from azure.ai.ml.sweep import BanditPolicy, Choice, LogUniform
 from azure.core.exceptions import HttpResponseError
@@ -85,6 +85,19 @@ def test_the_refusal_reaches_the_client(client: MLClient):
         )
     assert refused.value.status_code == 400
     assert refused.value.error.target == "properties.comand"
+
+
+def test_a_component_made_of_a_prompt_flow_is_refused_by_name(client: MLClient, tmp_path: Path):
+    (tmp_path / "flow/.promptflow").mkdir(parents=True)
+    (tmp_path / "flow/.promptflow/flow.tools.json").write_text("{}", encoding="utf-8")
+    schema = "https://azuremlschemas.azureedge.net/promptflow/latest/Flow.schema.json"
+    flow = f"$schema: {schema}\ninputs: {{}}\noutputs: {{}}\nnodes: []\n"
+    (tmp_path / "flow/flow.dag.yaml").write_text(flow, encoding="utf-8")
+    with pytest.raises(
+        HttpResponseError, match="prompt flow; the emulator runs command, pipeline and sweep"
+    ) as refused:
+        client.components.create_or_update(load_component(tmp_path / "flow/flow.dag.yaml"))
+    assert refused.value.status_code == 400
 
 
 def test_all_that_the_client_sends_fits_microsofts_models(plane: Plane, client: MLClient, tmp_path: Path):
