@@ -15,8 +15,6 @@ from intermodal.jobs import ensure_data_asset_uploaded, image_environment, regis
 from tests.backends.azureml.emulator.wire.local import LocalExecutor
 from tests.support.azurite import TOOLS
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:

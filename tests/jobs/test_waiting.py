@@ -17,8 +17,6 @@ from intermodal.jobs import JobFailed, JobTimedOut, submit_and_wait_for_job
 from tests.support.azurite import TOOLS
 from tests.support.host import HostBackend
 
-pytestmark = pytest.mark.slow
-
 IMAGE = Environment(image="python:3.11")
 
 

@@ -28,8 +28,6 @@ from tests.support.azurite import TOOLS
 from tests.support.command import Command
 from tests.support.host import HostBackend
 
-pytestmark = pytest.mark.slow
-
 PIPELINE = """
 from kfp import dsl
 

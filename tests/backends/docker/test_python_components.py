@@ -99,7 +99,6 @@ def test_packages_are_installed_in_the_image_once(command: Command, tmp_path: Pa
     assert forget_image(docker, again) == 1
 
 
-@pytest.mark.slow
 def test_a_notebook(command: Command, tmp_path: Path, docker):
     (tmp_path / "book.ipynb").write_text(json.dumps(NOTEBOOK))
 
@@ -178,7 +177,6 @@ def containerized(docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     client.remove_image(parent.id, force=True)
 
 
-@pytest.mark.slow
 def test_a_containerized_component_is_run_as_it_was_built(command: Command, containerized: Path):
     [metadata] = (containerized / "component_metadata").glob("*.yaml")
     done = command.run(metadata, "--arg", "name=you")

@@ -12,8 +12,6 @@ from intermodal.spec.load import load_pipeline
 from tests.backends.kubeflow.server import Recording, serving
 from tests.support.command import Command
 
-pytestmark = pytest.mark.slow
-
 PIPELINE = """
 from kfp import dsl
 
