@@ -9,7 +9,7 @@ Checked against seqeval (mode strict, IOB2) on random sequences.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ Documents = Sequence[Sequence[Span]]
 def span_scores(gold: Documents, predicted: Documents, entity_types: Sequence[str]) -> Scores:
     """Score predictions, one sequence of spans a document. Raises ValueError if the numbers of documents differ."""
     labels = sorted(entity_types)
-    totals = _counts(gold, predicted, labels).sum(axis=0)
+    totals = span_counts(gold, predicted, labels).sum(axis=0)
     hits, golds, guesses = totals[:, 0], totals[:, 1], totals[:, 2]
     precision, recall = _divide(hits, guesses), _divide(hits, golds)
     f1 = _divide(2 * hits, golds + guesses)
@@ -54,7 +54,7 @@ def span_scores(gold: Documents, predicted: Documents, entity_types: Sequence[st
         if golds[index] or guesses[index]
     }
     return Scores(
-        macro_f1=float(_macro(totals[None])[0]),
+        macro_f1=float(macro_f1(totals[None])[0]),
         micro_f1=float(_divide(2 * hits.sum(), golds.sum() + guesses.sum())),
         micro_precision=float(_divide(hits.sum(), guesses.sum())),
         micro_recall=float(_divide(hits.sum(), golds.sum())),
@@ -66,15 +66,23 @@ def bootstrap_interval(
     gold: Documents, predicted: Documents, entity_types: Sequence[str], seed: int = 0, samples: int = 1000
 ) -> tuple[float, float]:
     """Return the 95 % percentile interval of macro-F1 over documents drawn with replacement, `samples` times."""
-    counts = _counts(gold, predicted, sorted(entity_types))
+    counts = span_counts(gold, predicted, sorted(entity_types))
     documents = len(counts)
     if documents == 0:
         return (0.0, 0.0)
+    low, high = np.quantile(bootstrap_macro_f1(counts, seed, samples), [0.025, 0.975])
+    return (float(low), float(high))
+
+
+def bootstrap_macro_f1(counts: npt.NDArray[np.int64], seed: int, samples: int) -> npt.NDArray[np.float64]:
+    """Return macro-F1 [samples] over documents drawn with replacement from `span_counts`.
+
+    The draw depends on the seed and the number of documents alone: models scored on the same documents are compared in pairs.
+    """
+    documents = len(counts)
     random = np.random.default_rng(seed)
     drawn = random.multinomial(documents, np.full(documents, 1 / documents), size=samples)
-    totals = (drawn @ counts.reshape(documents, -1)).reshape(samples, *counts.shape[1:])
-    low, high = np.quantile(_macro(totals), [0.025, 0.975])
-    return (float(low), float(high))
+    return macro_f1((drawn @ counts.reshape(documents, -1)).reshape(samples, *counts.shape[1:]))
 
 
 def document_counts(
@@ -82,7 +90,7 @@ def document_counts(
 ) -> dict[str, dict[str, list[int]]]:
     """Return for each label `tp`, `fp` and `fn`, one number a document in their order: what a paired bootstrap draws from."""
     labels = sorted(entity_types)
-    hits, golds, guesses = np.moveaxis(_counts(gold, predicted, labels), 2, 0)
+    hits, golds, guesses = np.moveaxis(span_counts(gold, predicted, labels), 2, 0)
     return {
         label: {
             "tp": hits[:, column].tolist(),
@@ -93,8 +101,20 @@ def document_counts(
     }
 
 
-def _counts(gold: Documents, predicted: Documents, labels: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return [documents, labels, (hits, gold, predicted)]. A span that is given twice counts twice but hits once."""
+def read_document_counts(counts: Mapping[str, Mapping[str, Sequence[int]]]) -> npt.NDArray[np.int64]:
+    """Return `span_counts` of what `document_counts` gave. Raises KeyError, ValueError or TypeError for anything else."""
+    columns = []
+    for _, numbers in sorted(counts.items()):
+        hits, wrong, missed = (np.array(numbers[name], dtype=np.int64) for name in ("tp", "fp", "fn"))
+        columns.append(np.stack([hits, hits + missed, hits + wrong], axis=1))
+    return np.stack(columns, axis=1)
+
+
+def span_counts(gold: Documents, predicted: Documents, labels: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return [documents, labels, (hits, gold, predicted)], all that any of these scores is made of.
+
+    A span that is given twice counts twice but hits once. Raises ValueError if the numbers of documents differ.
+    """
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} documents but {len(predicted)} predictions")
     index = {label: number for number, label in enumerate(labels)}
@@ -108,8 +128,8 @@ def _counts(gold: Documents, predicted: Documents, labels: Sequence[str]) -> npt
     return counts
 
 
-def _macro(totals: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return macro-F1 of each of [samples, labels, 3]."""
+def macro_f1(totals: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Return macro-F1 of each of [samples, labels, (hits, gold, predicted)]."""
     hits, golds, guesses = totals[..., 0], totals[..., 1], totals[..., 2]
     present = (golds + guesses) > 0
     f1 = _divide(2 * hits, golds + guesses)

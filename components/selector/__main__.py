@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.kfp_io import StepError, artifact_list, run_step, write_json
+from components.selector.candidates import Candidate, read_candidates
 from components.selector.champion import write_champion
-from components.selector.report import page, summary
-from components.selector.rule import Candidate, Rule, read_candidates, select
+from components.selector.evidence import weigh
+from components.selector.report import page, record, summary
+from components.selector.rule import Rule, select
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,22 +33,14 @@ def main(argv: Sequence[str]) -> None:
     rule = Rule(args.tolerance, args.latency_budget_ms, args.percentile)
     candidates = read_candidates(args.benchmark)
     choice = select(candidates, rule)
+    evidence = weigh(choice, rule)
     bundle = _bundle(args.executor_input, choice.champion)
     write_champion(bundle, choice.champion, args.champion)
-    for path, content in ((args.summary, summary(choice, rule)), (args.report, page(choice, rule))):
+    texts = {args.summary: summary(choice, rule, evidence), args.report: page(choice, rule, evidence)}
+    for path, content in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
-    write_json(
-        args.decision,
-        {
-            "champion": {"backbone": choice.champion.backbone, "variant": choice.champion.variant},
-            "why": choice.why,
-            "lost": {candidate.name: reason for candidate, reason in choice.lost},
-            "tolerance": rule.tolerance,
-            "latency_budget_ms": rule.latency_budget_ms,
-            "percentile": rule.percentile,
-        },
-    )
+    write_json(args.decision, record(choice, rule, evidence))
     print(f"champion: {choice.champion.name}; {choice.why}")
 
 

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from components.kfp_io import StepError, write_json
-from components.selector.rule import Candidate
+from components.selector.candidates import Candidate
 
 
 def write_champion(bundle: Path, champion: Candidate, target: Path) -> None:

@@ -1,44 +1,22 @@
-"""The rule: of the candidates that are accurate enough on validation and within the latency budget, the fastest.
+"""The rule: of the candidates within the latency budget, those that are accurate enough on validation; of these, the fastest.
 
-Absolute numbers only: adding a candidate that is worse and slower never changes who wins, and a small gain in accuracy is never
+Absolute numbers only, and the budget comes first, so that irrelevant candidates change nothing: one that is over the budget can
+never be chosen and sets no standard for the others; one that another beats both in accuracy and in time is neither the best nor
+the fastest of anything. The choice depends on the Pareto front within the budget alone. A small gain in accuracy is never
 traded against time by a weight that nobody can explain. Test scores are shown and used for nothing.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from components.kfp_io import StepError
+from components.selector.candidates import Candidate
 
-SCHEMA_VERSION = 1
 _ROUNDING = 1e-9
 """Of subtracting scores as binary fractions: 0.52 - 0.05 must not lose a candidate at 0.47."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A pair of backbone and variant, as measured. Latencies in milliseconds, None where the sample cannot carry them."""
-
-    backbone: str
-    variant: str
-    sha256: str
-    """Of the model file that was measured."""
-    bytes: int
-    hyperparameters: Mapping[str, Any]
-    latency_ms: Mapping[str, float | None]
-    throughput: Mapping[str, float]
-    validation_macro_f1: float
-    test_macro_f1: float
-    test_interval: tuple[float, float]
-
-    @property
-    def name(self) -> str:
-        return f"{self.backbone} {self.variant}"
 
 
 @dataclass(frozen=True)
@@ -58,45 +36,29 @@ class Rule:
             )
         return value
 
+    def fits(self, candidate: Candidate) -> bool:
+        """Return whether `candidate` is within the latency budget."""
+        return self.latency_budget_ms == 0 or self.latency(candidate) <= self.latency_budget_ms
+
+    def accurate(self, score: float, best: float) -> bool:
+        """Return whether a validation score is within the tolerance of the best."""
+        return best - score <= self.tolerance + _ROUNDING
+
 
 @dataclass(frozen=True)
 class Choice:
-    """The champion, why, and one reason for each of the others. `candidates` are all, fastest first."""
+    """The champion, why, and one reason for each of the others. `candidates` are all, fastest first.
+
+    `best` is the highest validation macro-F1 within the budget; `front` are the candidates within it that no other beats both in
+    accuracy and in time.
+    """
 
     champion: Candidate
     why: str
     lost: tuple[tuple[Candidate, str], ...]
     candidates: tuple[Candidate, ...]
-
-
-def read_candidates(path: Path) -> list[Candidate]:
-    """Read the benchmark. Raises StepError if it is not one, or is empty."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        if document["schema_version"] != SCHEMA_VERSION:
-            raise StepError(f"{path}: schema version {document['schema_version']!r}, this step reads {SCHEMA_VERSION}")
-        candidates = [_candidate(item) for item in document["candidates"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StepError(f"{path}: is not a benchmark: {error!r}") from error
-    if not candidates:
-        raise StepError(f"{path}: holds no candidate")
-    return candidates
-
-
-def _candidate(item: Mapping[str, Any]) -> Candidate:
-    test = item["scores"]["test"]
-    return Candidate(
-        backbone=item["backbone"],
-        variant=item["variant"],
-        sha256=item["bundle_sha256"],
-        bytes=int(item["bytes"]),
-        hyperparameters=item["hyperparameters"],
-        latency_ms=item["latency_ms"],
-        throughput=item["throughput"],
-        validation_macro_f1=float(item["scores"]["validation"]["macro_f1"]),
-        test_macro_f1=float(test["macro_f1"]),
-        test_interval=(float(test["interval"][0]), float(test["interval"][1])),
-    )
+    best: float
+    front: tuple[Candidate, ...]
 
 
 def select(candidates: Sequence[Candidate], rule: Rule) -> Choice:
@@ -110,43 +72,55 @@ def select(candidates: Sequence[Candidate], rule: Rule) -> Choice:
     for candidate in candidates:
         if not (math.isfinite(candidate.validation_macro_f1) and math.isfinite(rule.latency(candidate))):
             raise StepError(f"{candidate.name}: its validation macro-F1 or its latency is not a finite number")
-    ordered = sorted(candidates, key=lambda c: (rule.latency(c), -c.validation_macro_f1, c.bytes, c.name))
-    best = max(candidate.validation_macro_f1 for candidate in ordered)
-    accurate = [candidate for candidate in ordered if _accurate(candidate, best, rule)]
-    fitting = [candidate for candidate in accurate if not _too_slow(candidate, rule)]
+    scores = {candidate.name: candidate.validation_macro_f1 for candidate in candidates}
+    ordered = sorted(candidates, key=lambda c: _rank(c, scores[c.name], rule))
+    fitting = [candidate for candidate in ordered if rule.fits(candidate)]
     if not fitting:
-        fastest = accurate[0]
+        fastest = ordered[0]
         raise StepError(
-            f"no candidate that is accurate enough is within {rule.latency_budget_ms:g} ms: the fastest, {fastest.name}, "
+            f"no candidate is within {rule.latency_budget_ms:g} ms: the fastest, {fastest.name}, "
             f"takes {rule.latency(fastest):.1f} ms at {rule.percentile}",
-            hint="raise the latency budget or the tolerance, or try a smaller backbone",
+            hint="raise the latency budget, or try a smaller backbone",
         )
-    champion = fitting[0]
+    champion = pick(fitting, [candidate.validation_macro_f1 for candidate in fitting], rule)
+    best = max(candidate.validation_macro_f1 for candidate in fitting)
+    among = sum(rule.accurate(candidate.validation_macro_f1, best) for candidate in fitting)
+    budget = f" and {rule.latency_budget_ms:g} ms" if rule.latency_budget_ms else ""
     why = (
-        f"fastest at {rule.percentile} ({rule.latency(champion):.1f} ms) of {len(fitting)} within {rule.tolerance:g} "
-        f"of the best validation macro-F1 ({champion.validation_macro_f1:.4f} against {best:.4f})"
+        f"fastest at {rule.percentile} ({rule.latency(champion):.1f} ms) of {among} within {rule.tolerance:g} "
+        f"of the best validation macro-F1{budget} ({champion.validation_macro_f1:.4f} against {best:.4f})"
     )
-    lost = tuple(
-        (candidate, _reason(candidate, champion, best, rule)) for candidate in ordered if candidate is not champion
-    )
-    return Choice(champion, why, lost, tuple(ordered))
+    lost = tuple((other, _reason(other, champion, best, rule)) for other in ordered if other is not champion)
+    return Choice(champion, why, lost, tuple(ordered), best, _front(fitting))
 
 
-def _accurate(candidate: Candidate, best: float, rule: Rule) -> bool:
-    return best - candidate.validation_macro_f1 <= rule.tolerance + _ROUNDING
+def pick(fitting: Sequence[Candidate], scores: Sequence[float], rule: Rule) -> Candidate:
+    """Return the fastest of `fitting`, which are within the budget, that is accurate enough by `scores`, one for each."""
+    best = max(scores)
+    accurate = [pair for pair in zip(fitting, scores, strict=True) if rule.accurate(pair[1], best)]
+    return min(accurate, key=lambda pair: _rank(pair[0], pair[1], rule))[0]
 
 
-def _too_slow(candidate: Candidate, rule: Rule) -> bool:
-    return rule.latency_budget_ms > 0 and rule.latency(candidate) > rule.latency_budget_ms
+def _rank(candidate: Candidate, score: float, rule: Rule) -> tuple[float, float, int, str]:
+    return (rule.latency(candidate), -score, candidate.bytes, candidate.name)
+
+
+def _front(ordered: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Return those that are better than every faster one. `ordered` is fastest first, of equals the better first."""
+    front: list[Candidate] = []
+    for candidate in ordered:
+        if not front or candidate.validation_macro_f1 > front[-1].validation_macro_f1:
+            front.append(candidate)
+    return tuple(front)
 
 
 def _reason(candidate: Candidate, champion: Candidate, best: float, rule: Rule) -> str:
-    if not _accurate(candidate, best, rule):
-        behind = best - candidate.validation_macro_f1
-        return f"validation macro-F1 {candidate.validation_macro_f1:.4f} is {behind:.4f} below the best; {rule.tolerance:g} is allowed"
-    latency = rule.latency(candidate)
-    if _too_slow(candidate, rule):
-        return f"{latency:.1f} ms at {rule.percentile} is over the budget of {rule.latency_budget_ms:g} ms"
+    latency, score = rule.latency(candidate), candidate.validation_macro_f1
+    if not rule.fits(candidate):
+        better = f", though its validation macro-F1 of {score:.4f} is above {best:.4f}" if score > best else ""
+        return f"{latency:.1f} ms at {rule.percentile} is over the budget of {rule.latency_budget_ms:g} ms{better}"
+    if not rule.accurate(score, best):
+        return f"validation macro-F1 {score:.4f} is {best - score:.4f} below the best; {rule.tolerance:g} is allowed"
     if latency > rule.latency(champion):
         return (
             f"accurate enough, but {latency:.1f} ms at {rule.percentile} is slower than {rule.latency(champion):.1f} ms"

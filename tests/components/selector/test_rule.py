@@ -8,22 +8,30 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from components.kfp_io import StepError
-from components.selector.report import page, summary
-from components.selector.rule import Candidate, Rule, select
+from components.selector.candidates import Candidate
+from components.selector.evidence import weigh
+from components.selector.report import page, record, summary
+from components.selector.rule import Choice, Rule, select
 
 ROOT = Path(__file__).parents[3]
 
 
-def candidate(name: str, f1: float, ms: float, *, test: float = 0.5, size: int = 10) -> Candidate:
+def candidate(
+    name: str, f1: float, ms: float, *, test: float = 0.5, size: int = 10, counts: list[list[int]] | None = None
+) -> Candidate:
+    """A candidate; `counts` are hits, gold and predictions of each document, for one label."""
     return Candidate(
-        name, "fp32", "0" * 64, size, {}, {"p50": ms, "p95": ms}, {"documents_per_second": 1.0}, f1, test, (0.4, 0.6)
-    )
+        name, "fp32", "0" * 64, size, {}, {"p50": ms, "p95": ms}, {"documents_per_second": 1.0}, f1, test, (0.4, 0.6),
+        np.array(counts or [[1, 1, 1], [0, 1, 1]], dtype=np.int64)[:, None, :],
+    )  # fmt: skip
 
 
 scores = st.floats(0, 1).map(lambda value: round(value, 3))
@@ -62,12 +70,45 @@ def test_a_score_that_is_no_number_is_an_error_with_a_name():
         select([candidate("a", 0.9, 5), candidate("b", float("nan"), 5)], Rule(0.1))
 
 
-@given(fields, st.floats(0, 0.2), scores, times)
-def test_a_worse_and_slower_candidate_never_changes_the_champion(rows, tolerance, f1, ms):
-    candidates = field(rows)
-    champion = select(candidates, Rule(tolerance)).champion
-    extra = candidate("extra", min(f1, champion.validation_macro_f1), ms + champion.latency_ms["p50"])
-    assert select([*candidates, extra], Rule(tolerance)).champion == champion
+budgets = st.one_of(st.just(0.0), times)
+
+
+def chosen(candidates: list[Candidate], rule: Rule) -> Choice | None:
+    try:
+        return select(candidates, rule)
+    except StepError as error:
+        assert "no candidate is within" in error.message
+        return None
+
+
+@given(fields, st.floats(0, 0.2), budgets, scores, times, st.data())
+def test_an_irrelevant_candidate_never_changes_the_champion(rows, tolerance, budget, f1, ms, data):
+    """Irrelevant is who cannot win: over the budget, or with another within it that is at least as good and as fast, and one of
+    them more so. No position relative to the champion is assumed: the other may be anybody."""
+    candidates, rule = field(rows), Rule(tolerance, budget)
+    before = chosen(candidates, rule)
+    assume(before is not None)
+    other = data.draw(st.sampled_from([c for c in candidates if rule.fits(c)]))
+    worse = candidate("extra", min(f1, other.validation_macro_f1), ms + other.latency_ms["p50"])
+    irrelevant = [worse, *([candidate("slow", f1, budget + ms)] if budget else [])]
+    for extra in irrelevant:
+        after = select([*candidates, extra], rule)
+        assert after.champion == before.champion
+        assert (after.best, after.front) == (before.best, before.front)
+
+
+@given(fields, st.floats(0, 0.2), budgets)
+def test_the_pareto_front_alone_decides(rows, tolerance, budget):
+    rule = Rule(tolerance, budget)
+    choice = chosen(field(rows), rule)
+    assume(choice is not None)
+    alone = select(choice.front, rule)
+    assert (alone.champion.validation_macro_f1, alone.champion.latency_ms) == (
+        choice.champion.validation_macro_f1,
+        choice.champion.latency_ms,
+    )
+    assert all(not (c.validation_macro_f1 >= f.validation_macro_f1 and c.latency_ms["p50"] < f.latency_ms["p50"])
+               for f in choice.front for c in choice.candidates if rule.fits(c))  # fmt: skip
 
 
 @given(fields, st.floats(0, 0.2), st.randoms())
@@ -96,12 +137,13 @@ def test_the_seeds_contradictions_do_not_come_back():
     assert "slower" in choice.lost[0][1]
 
 
-def test_the_budget_binds_and_nobody_within_it_is_an_error():
+def test_the_budget_comes_first_and_nobody_within_it_is_an_error():
     candidates = [candidate("good", 0.95, 50), candidate("poor", 0.5, 5)]
-    with pytest.raises(StepError, match=r"good fp32, takes 50\.0 ms") as error:
-        select(candidates, Rule(0.01, 20))
-    assert "20 ms" in error.value.message
-    assert select(candidates, Rule(0.5, 20)).champion.backbone == "poor"
+    choice = select(candidates, Rule(0.01, 20))
+    assert choice.champion.backbone == "poor"
+    assert "50.0 ms at p50 is over the budget of 20 ms, though its validation macro-F1" in choice.lost[0][1]
+    with pytest.raises(StepError, match=r"no candidate is within 4 ms: the fastest, poor fp32, takes 5\.0 ms"):
+        select(candidates, Rule(0.01, 4))
 
 
 def test_ties_go_to_score_then_size_then_name():
@@ -112,17 +154,81 @@ def test_ties_go_to_score_then_size_then_name():
 
 def test_a_percentile_that_the_sample_cannot_carry_is_an_error():
     thin = Candidate(
-        "a", "fp32", "0" * 64, 1, {}, {"p50": 1.0, "p95": None}, {"documents_per_second": 1.0}, 1, 1, (1, 1)
+        "a",
+        "fp32",
+        "0" * 64,
+        1,
+        {},
+        {"p50": 1.0, "p95": None},
+        {"documents_per_second": 1.0},
+        1,
+        1,
+        (1, 1),
+        np.zeros((1, 1, 3)),
     )
     with pytest.raises(StepError, match="p95"):
         select([thin], Rule(0.1, percentile="p95"))
 
 
-def test_the_report_escapes_and_shows_everything():
-    choice = select([candidate("<b>x</b>", 0.9, 5), candidate("y", 0.9, 6)], Rule(0.1))
-    html = page(choice, Rule(0.1))
+def paired(documents: int, wrong: list[int], name: str, ms: float) -> Candidate:
+    """A candidate on documents with one entity each, which misses it in those that are `wrong`."""
+    counts = [[0, 1, 0] if number in wrong else [1, 1, 1] for number in range(documents)]
+    hits = documents - len(wrong)
+    return candidate(name, 2 * hits / (documents + hits), ms, counts=counts)
+
+
+def test_the_bootstrap_is_paired_by_document_and_repeats():
+    """Failing on one document more, out of 200 that are all the same ones, is known to be worse or equal; drawn apart it would not be."""
+    hard = list(range(60))
+    choice = select([paired(200, hard, "a", 5), paired(200, [*hard, *range(100, 112)], "b", 1)], Rule(0.0))
+    evidence = weigh(choice, Rule(0.0))
+    difference = evidence.differences["b fp32"]
+    assert difference.value == pytest.approx(2 * 128 / 328 - 2 * 140 / 340)
+    assert difference.low < difference.value < difference.high < 0
+    assert difference.verdict == "worse"
+    apart = evidence.intervals["a fp32"][0] - evidence.intervals["b fp32"][1]
+    assert apart < 0, "the two intervals overlap, and yet the difference is known"
+    assert weigh(choice, Rule(0.0)) == evidence
+
+
+def test_the_evidence_says_how_often_the_rule_would_choose_each():
+    even = select([paired(40, [1, 2], "a", 5), paired(40, [3, 4], "b", 4)], Rule(0.0))
+    evidence = weigh(even, Rule(0.0))
+    assert even.champion.backbone == "b"
+    assert 0.2 < evidence.chosen["a fp32"] < 0.5 < evidence.chosen["b fp32"] < 0.8
+    assert evidence.differences["a fp32"].verdict == "even"
+    firm = select(even.candidates, Rule(0.5))
+    assert weigh(firm, Rule(0.5)).chosen == {"b fp32": 1.0, "a fp32": 0.0}
+    budget = select(even.candidates, Rule(0.0, 4.5))
+    assert weigh(budget, Rule(0.0, 4.5)).chosen["a fp32"] == 0
+
+
+def test_the_report_escapes_and_shows_everything_without_loading_anything():
+    rule = Rule(0.1, 50)
+    choice = select([paired(9, [1], "<b>x</b>", 5), paired(9, [2], "y", 6), paired(9, [], "slow & good", 80)], rule)
+    html = page(choice, rule, weigh(choice, rule))
     assert "<b>x</b> fp32" not in html and "&lt;b&gt;x&lt;/b&gt;" in html
-    assert "0.5000 [0.400, 0.600]" in html and "0.5000 [0.400, 0.600]" in summary(choice, Rule(0.1))
+    text = summary(choice, rule, weigh(choice, rule))
+    for words in ("0.5000 [0.400, 0.600]", "over the budget of 50 ms", "draws of the 9 validation documents"):
+        assert words in html and words in text
+    drawing = ElementTree.fromstring(html[html.index("<svg") : html.index("</svg>") + 6])
+    names = [group.find("title").text for group in drawing.iter("g")]
+    assert sorted(name.split(":")[0] for name in names) == ["<b>x</b> fp32", "slow & good fp32", "y fp32"]
+    assert [group.get("class") for group in drawing.iter("g")] == ["champion", "other", "other"]
+    for loads in ("http", "src=", "url(", "<script", "@import"):
+        assert loads not in html
+
+
+@settings(max_examples=25)
+@given(fields, st.floats(0, 0.2))
+def test_the_picture_stands_whatever_the_numbers_are(rows, tolerance):
+    choice, rule = select(field(rows), Rule(tolerance)), Rule(tolerance)
+    evidence = weigh(choice, rule)
+    html = page(choice, rule, evidence)
+    drawing = ElementTree.fromstring(html[html.index("<svg") : html.index("</svg>") + 6])
+    for circle in drawing.iter("circle"):
+        assert 0 <= float(circle.get("cx")) <= 760 and 0 <= float(circle.get("cy")) <= 420
+    json.dumps(record(choice, rule, evidence), allow_nan=False)
 
 
 def bundle(folder: Path, backbone: str) -> Path:
@@ -139,12 +245,16 @@ def bundle(folder: Path, backbone: str) -> Path:
 
 
 def entry(backbone: str, variant: str, f1: float, ms: float) -> dict:
+    hits = round(1000 * f1)  # of a thousand entities in as many documents, the others are taken for something else
+    right = [int(number < hits) for number in range(1000)]
+    wrong = [1 - number for number in right]
     score = {"macro_f1": f1, "interval": [f1 - 0.1, f1 + 0.1]}
+    counted = {**score, "documents": {"N": {"tp": right, "fp": wrong, "fn": list(wrong)}}}
     return {
         "backbone": backbone, "variant": variant, "bytes": 1,
         "bundle_sha256": hashlib.sha256(f"{backbone}model.{variant}.onnx".encode()).hexdigest(), "hyperparameters": {"learning_rate": 1e-4},
         "latency_ms": {"p50": ms, "p95": ms}, "throughput": {"documents_per_second": 1.0},
-        "scores": {"validation": score, "test": score},
+        "scores": {"validation": counted, "test": score},
     }  # fmt: skip
 
 
@@ -174,7 +284,23 @@ def test_the_champion_is_found_by_its_manifest_and_stands_alone(tmp_path: Path):
     decision = json.loads((tmp_path / "out" / "decision").read_text())
     assert decision["champion"] == {"backbone": "a", "variant": "int8"}
     assert set(decision["lost"]) == {"a fp32", "b fp32"}
+    assert decision["pareto_front"] == ["b fp32", "a int8"]
+    by_name = {item["name"]: item for item in decision["candidates"]}
+    assert by_name["b fp32"]["difference_from_champion"]["verdict"] == "worse"
+    assert by_name["a fp32"]["difference_from_champion"]["interval"] == [0, 0]
     assert "a int8" in (tmp_path / "out" / "summary").read_text()
+
+
+def test_candidates_of_other_documents_and_scores_that_do_not_add_up_are_refused(tmp_path: Path):
+    bundles = [bundle(tmp_path / "first", "a")]
+    other = entry("a", "int8", 0.9, 3)
+    other["scores"]["validation"]["documents"]["N"]["fn"][0] = 1
+    done = run(tmp_path, bundles, [entry("a", "fp32", 0.9, 9), other])
+    assert (done.returncode, "not scored on the same validation documents" in done.stderr) == (2, True)
+    wrong = entry("a", "int8", 0.9, 3)
+    wrong["scores"]["validation"]["macro_f1"] = 0.95
+    done = run(tmp_path, bundles, [wrong])
+    assert (done.returncode, "its counts make 0.9000" in done.stderr) == (2, True)
 
 
 def test_a_bundle_that_is_not_the_one_that_was_measured_is_refused(tmp_path: Path):
