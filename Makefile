@@ -9,7 +9,7 @@ TESTS ?= tests
 INTERMODAL := .venv/bin/intermodal
 READY := .venv/.ready
 
-.PHONY: help venv pipeline-local test test-fast engine tools images bench conformance examples compile lock lint clean
+.PHONY: help venv pipeline-local test test-fast engine tools images bench conformance examples compile docs lock lint clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -70,6 +70,9 @@ submit: venv ## send the NER pipeline to AzureML and follow it
 
 lock: venv ## write all requirement files anew (UPGRADE=1 takes the newest versions)
 	.venv/bin/python -m intermodal.build.locks $(if $(UPGRADE),--upgrade)
+
+docs: venv ## build the documentation as a site, dist/site
+	@.venv/bin/python -m docs.build
 
 lint: venv ## ruff and mypy
 	.venv/bin/ruff check .

@@ -149,7 +149,8 @@ def start(
         max_parallel: attempts at once at most.
         timeout: how long the run may take: seconds, `"30m"`, a timedelta.
         grace: seconds between SIGTERM and SIGKILL when a step is stopped.
-        secrets, config_maps: where they are, a folder each. Default: `secrets` and `config-maps` in the state folder.
+        secrets: the folder of secrets. Default: `secrets` in the state folder.
+        config_maps: the folder of config maps. Default: `config-maps` in the state folder.
         success_word: what PipelineTaskFinalStatus says of a task that succeeded.
         raise_on_error: whether waiting for the run raises RunFailed if a task failed; else look at `ok` and `failed`.
         progress: one line an event on stderr. Default: on a terminal and in a notebook. Or an observer of your own.

@@ -8,7 +8,7 @@ _LONGEST = 1000
 
 
 class ExitCode(IntEnum):
-    """What the command's exit status means (documented in docs/architecture.md)."""
+    """What the command's exit status means (documented in docs/cli.md)."""
 
     OK = 0
     RUN_FAILED = 1

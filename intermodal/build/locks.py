@@ -34,7 +34,7 @@ def locks(project: Path) -> list[Lock]:
     """Return every lock of the project, in the order in which they must be made."""
     host = [
         Lock(project / f"requirements/{name}.in", project / f"requirements/{name}.txt", for_image=False)
-        for name in ("run", "dev")
+        for name in ("run", "dev", "docs")
     ]
     found = [*host, Lock(project / "requirements/build.in", project / "requirements/build.txt")]
     found.append(Lock(project / TORCH.with_suffix(".in"), project / TORCH))

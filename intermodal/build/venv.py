@@ -29,16 +29,31 @@ def make_environment(project: Path) -> None:
             f"Python {sys.version.split()[0]} is too old: 3.11 or newer is needed", hint="make PYTHON=python3.11 ..."
         )
     uv = find_uv(project)
-    environment = read_pip_configuration().uv_environment()
-    environment.pop("VIRTUAL_ENV", None)
-    python = str(project / ".venv/bin/python")
-    _run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(project / ".venv")], environment)
-    # Byte code is compiled once, here: uv leaves it to the first import, which then takes seconds, or never keeps it.
-    sync = [uv, "pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode", "--python", python]
-    _run([*sync, "requirements/dev.txt"], environment)
+    environment = _environment()
+    python = install_lock(project, project / ".venv", project / "requirements/dev.txt")
     # hatchling is in the lock: no build environment of its own, no network.
     itself = ["--no-deps", "--no-build-isolation", "--offline", "--editable", "."]
     _run([uv, "pip", "install", "--quiet", "--python", python, *itself], environment)
+
+
+def install_lock(project: Path, folder: Path, lock: Path) -> str:
+    """Make an environment in `folder` that holds exactly what `lock` lists; return its Python. Raises EnvironmentProblem."""
+    uv = find_uv(project)
+    environment = _environment()
+    python = str(folder / "bin/python")
+    _run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(folder)], environment)
+    # Byte code is compiled once, here: uv leaves it to the first import, which then takes seconds, or never keeps it.
+    _run(
+        [uv, "pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode", "--python", python, str(lock)],
+        environment,
+    )
+    return python
+
+
+def _environment() -> dict[str, str]:
+    environment = read_pip_configuration().uv_environment()
+    environment.pop("VIRTUAL_ENV", None)
+    return environment
 
 
 def find_uv(project: Path) -> str:

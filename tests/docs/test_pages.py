@@ -8,12 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_example_of_the_python_page(tmp_path: Path):
     (example,) = re.findall(
-        r"^```python\n(.*?)^```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL | re.MULTILINE
+        r"^```python\n(.*?)^```", (ROOT / "docs/how-to/python.md").read_text(), re.DOTALL | re.MULTILINE
     )[:1]
     (tmp_path / "example.py").write_text(example)
     done = subprocess.run(
