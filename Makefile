@@ -74,10 +74,12 @@ lock: venv ## write all requirement files anew (UPGRADE=1 takes the newest versi
 docs: venv ## build the documentation as a site, dist/site
 	@.venv/bin/python -m docs.build
 
-lint: venv ## ruff and mypy
+lint: venv ## ruff, mypy, hadolint, zizmor (workflows)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/hadolint images/*/Dockerfile
+	.venv/bin/zizmor --offline --quiet .github/workflows
 
 clean: ## remove the environment and the tools' caches, never runs or artifacts
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .intermodal/build .intermodal/wheels .intermodal/tools

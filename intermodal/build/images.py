@@ -55,6 +55,12 @@ def build_images(
         return _build_all(known, project, state, names, client, say)
 
 
+def assemble_contexts(project: Path, state: Path, folder: Path) -> list[Path]:
+    """Lay out the context of every image below `folder`, for somebody else's bake. Raises BadInput, EnvironmentProblem."""
+    with _alone(state / "build"):
+        return [assemble(recipe, project, folder / recipe.name, state / "wheels").folder for recipe in recipes(project)]
+
+
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Two builds with one state folder take turns: they share contexts and the wheel cache."""
@@ -105,7 +111,7 @@ def _build(
         say(f"building {reference(recipe.name)}")
         log = state / "build" / f"{recipe.name}.log"
         arguments = {"TORCH_IMAGE" if recipe.on_torch else "BASE_IMAGE": parent}
-        build = _bake if _has_bake() else _classic
+        build = _bake if _has_bake(recipe) else _classic
         build(recipe, context, arguments, inputs, log, client)
         seconds = time.monotonic() - started
     else:
@@ -125,22 +131,30 @@ def _label(client: APIClient, image: str) -> str:
     return str((config.get("Labels") or {}).get(INPUTS, ""))
 
 
-def _has_bake() -> bool:
+def _has_bake(recipe: Recipe) -> bool:
+    """Return whether bake is here and builds without a network: older ones do not know the word and pass over it."""
     docker = shutil.which("docker")
-    return docker is not None and subprocess.run([docker, "buildx", "version"], capture_output=True).returncode == 0
+    if docker is None or not _definition(recipe).is_file():
+        return False
+    command = [docker, "buildx", "bake", "--file", str(_definition(recipe)), "--print", recipe.name]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return done.returncode == 0 and json.loads(done.stdout)["target"][recipe.name].get("network") == "none"
+
+
+def _definition(recipe: Recipe) -> Path:
+    return recipe.dockerfile.parent.parent / "docker-bake.hcl"
 
 
 def _bake(
     recipe: Recipe, context: Context, arguments: dict[str, str], inputs: str, log: Path, _client: APIClient
 ) -> None:
     """Build one target of images/docker-bake.hcl with BuildKit."""
-    definition = recipe.dockerfile.parent.parent / "docker-bake.hcl"
     command = [
         "docker",
         "buildx",
         "bake",
         "--file",
-        str(definition),
+        str(_definition(recipe)),
         "--builder",
         "default",
         "--load",
@@ -149,7 +163,9 @@ def _bake(
         recipe.name,
     ]
     command += ["--set", f"{recipe.name}.labels.{INPUTS}={inputs}"]
-    environment = {**os.environ, "CONTEXTS": str(context.folder.parent), **arguments}
+    # The state folder may lie outside of the project, where newer bakes read nothing unless they are allowed to.
+    contexts = {"CONTEXTS": str(context.folder.parent), "BUILDX_BAKE_ENTITLEMENTS_FS": "0"}
+    environment = {**os.environ, **contexts, **arguments}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     log.write_bytes(done.stdout)
     if done.returncode:

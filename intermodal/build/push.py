@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from intermodal.errors import BadInput, EnvironmentProblem
+from intermodal.build.context import TORCH
+from intermodal.errors import BadInput, EnvironmentProblem, IntermodalError
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -49,6 +51,21 @@ def push_images(
         pushed.append(Pushed(reference, _push(reference, registry, client)))
         _write(lock, {item.reference: item.there for item in pushed})
     return pushed
+
+
+def lock_baked(metadata: Path, registry: str, lock: Path) -> dict[str, str]:
+    """Write down what a `docker buildx bake` pushed to `registry`, of its `--metadata-file`, and return it. Raises BadInput."""
+    try:
+        targets = json.loads(metadata.read_text(encoding="utf-8"))
+        found = {
+            f"intermodal/{name}:dev": f"{registry}/{name}@{target['containerimage.digest']}"
+            for name, target in targets.items()
+            if isinstance(target, dict) and name != TORCH  # warnings of the build are a list
+        }
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{metadata}: is no metadata of a bake that pushed images: {error!r}") from error
+    _write(lock, found)
+    return found
 
 
 def _push(reference: str, registry: str, client: APIClient) -> str:
@@ -97,3 +114,17 @@ def _write(lock: Path, new: Mapping[str, str]) -> None:
     temporary = lock.with_suffix(".part")
     temporary.write_text(json.dumps({**known, **new}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     temporary.replace(lock)
+
+
+def main() -> None:
+    """`python -m intermodal.build.push METADATA REGISTRY LOCK`: what a bake pushed, into the lock that compiling reads."""
+    metadata, registry, lock = sys.argv[1:]
+    try:
+        for reference, there in lock_baked(Path(metadata), registry, Path(lock)).items():
+            print(f"{reference:<28} {there}")
+    except IntermodalError as error:
+        raise SystemExit(f"error: {error.message}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -30,6 +30,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="push them to the registry of [tool.intermodal.azureml], and write their digests to images/registry.json",
     )
+    parser.add_argument(
+        "--contexts",
+        type=Path,
+        metavar="FOLDER",
+        help="build nothing: lay out the contexts of all images there, for `docker buildx bake --file images/docker-bake.hcl`",
+    )
     parser.add_argument("--json", action="store_true", help="print what was built as JSON")
 
 
@@ -42,6 +48,12 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"{Path.cwd()}: no project with an images/ folder here or above")
     state = args.state.absolute()
     (state / "build").mkdir(parents=True, exist_ok=True)
+    if args.contexts is not None:
+        from intermodal.build.images import assemble_contexts
+
+        for folder in assemble_contexts(project, state, args.contexts):
+            print(folder)
+        return 0
     client = connect()
     try:
         built = build_images(project, state, args.names, client, lambda text: print(text, file=sys.stderr, flush=True))
