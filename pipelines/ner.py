@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from kfp import dsl, kubernetes
 
 from components.backbone.component import backbone, fetch, gather
-from components.benchmarker.component import benchmarker
+from components.benchmarker.component import baseline, benchmarker
 from components.converter.component import converter
 from components.dataset.component import dataset
 from components.hpo.component import hpo
@@ -104,9 +104,16 @@ def ner_model_factory(
         converted = converter(model=trained.outputs["model"], dataset=documents.outputs["dataset"], gate=gate)
         _sized(converted, cpus)
 
-    # Nothing may run beside a benchmark: it asks for all that the run may use.
+    # Nothing may run beside a benchmark: it asks for all that the run may use, and the baseline waits for all conversions.
+    pytorch = baseline(
+        models=dsl.Collected(trained.outputs["model"]), dataset=documents.outputs["dataset"], settings=benchmark
+    )
+    _sized(pytorch, cpus)
     measured = benchmarker(
-        bundles=dsl.Collected(converted.outputs["bundle"]), dataset=documents.outputs["dataset"], settings=benchmark
+        bundles=dsl.Collected(converted.outputs["bundle"]),
+        dataset=documents.outputs["dataset"],
+        baseline=pytorch.outputs["measured"],
+        settings=benchmark,
     )
     _sized(measured, cpus)
     chosen = selector(

@@ -1,4 +1,5 @@
-"""The candidates: every variant of every bundle, named by the bundles' own manifests, checked before anything is timed."""
+"""What is measured: every variant of every bundle, named by the bundles' own manifests, or the trainer's models; checked before
+anything is timed."""
 
 from __future__ import annotations
 
@@ -7,33 +8,47 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from components.kfp_io import StepError
 
 SCHEMA_VERSION = 1
+PYTORCH = "pytorch"
+"""The variant that is no file of a bundle: the model as it was trained."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One variant of one bundle."""
+    """One variant of one bundle, or one model of the trainer: all that a worker needs to load it."""
 
     backbone: str
     variant: str
-    folder: Path
-    manifest: Mapping[str, Any]
+    runtime: Literal["onnx", "pytorch"]
+    model: Path
+    """The ONNX file, or the trainer's model folder."""
+    weights: Path
+    """The file that holds the weights."""
+    sha256: str
+    labels: Sequence[str]
+    entity_types: Sequence[str]
+    window: Mapping[str, Any]
+    hyperparameters: Mapping[str, Any]
 
     @property
     def name(self) -> str:
         return f"{self.backbone} {self.variant}"
 
     @property
-    def file(self) -> Path:
-        return self.folder / str(self.manifest["variants"][self.variant]["file"])
-
-    @property
     def bytes(self) -> int:
-        return self.file.stat().st_size
+        return self.weights.stat().st_size
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the worker reads."""
+        folder = self.weights.parent
+        return {
+            "runtime": self.runtime, "model": str(self.model), "tokenizer": str(folder / "tokenizer.json"),
+            "labels": list(self.labels), "entity_types": list(self.entity_types), "window": dict(self.window),
+        }  # fmt: skip
 
 
 def read_candidates(folders: Sequence[Path]) -> list[Candidate]:
@@ -55,8 +70,51 @@ def read_candidates(folders: Sequence[Path]) -> list[Candidate]:
                 raise StepError(
                     f"{folder}: variant {variant!r}: the hash of {facts.get('file')!r} is not the one among the files"
                 )
-            found.append(Candidate(backbone, variant, folder, manifest))
+            found.append(
+                Candidate(
+                    backbone=backbone,
+                    variant=variant,
+                    runtime="onnx",
+                    model=folder / facts["file"],
+                    weights=folder / facts["file"],
+                    sha256=facts["sha256"],
+                    labels=manifest["labels"],
+                    entity_types=manifest["entity_types"],
+                    window=manifest["window"],
+                    hyperparameters=manifest["hyperparameters"],
+                )
+            )
     return found
+
+
+def read_models(folders: Sequence[Path]) -> list[Candidate]:
+    """Return the trainer's models, to be measured in PyTorch. Raises StepError: no model, a broken one, two of one backbone."""
+    if not folders:
+        raise StepError("there is no model to measure")
+    found: dict[str, Candidate] = {}
+    for folder in folders:
+        try:
+            facts = json.loads((folder / "ner.json").read_text(encoding="utf-8"))
+            candidate = Candidate(
+                backbone=facts["backbone"]["name"],
+                variant=PYTORCH,
+                runtime="pytorch",
+                model=folder,
+                weights=folder / "model.safetensors",
+                sha256=_sha256(folder / "model.safetensors"),
+                labels=facts["labels"],
+                entity_types=facts["entity_types"],
+                window=facts["window"],
+                hyperparameters=facts["hyperparameters"],
+            )
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise StepError(f"{folder}: is not a model folder of the trainer: {error!r}") from error
+        if candidate.backbone in found:
+            raise StepError(
+                f"two models say that they are {candidate.backbone!r}: {found[candidate.backbone].model} and {folder}"
+            )
+        found[candidate.backbone] = candidate
+    return list(found.values())
 
 
 def _manifest(folder: Path) -> Mapping[str, Any]:
@@ -78,11 +136,15 @@ def _check(folder: Path, name: str, digest: str) -> None:
     if Path(name).name != name:
         raise StepError(f"{folder}: its manifest names {name!r}, which is not a file in it")
     try:
-        with (folder / name).open("rb") as stream:
-            actual = hashlib.file_digest(stream, "sha256").hexdigest()
+        actual = _sha256(folder / name)
     except OSError as error:
         raise StepError(f"{folder / name}: cannot be read: {error.strerror}") from error
     if actual != digest:
         raise StepError(
             f"{folder / name}: its content is not what the manifest says", hint="the bundle was changed or damaged"
         )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -12,12 +12,28 @@ from components.kfp_io import StepError
 
 @dataclass(frozen=True)
 class Settings:
-    """rounds: turns of each variant, interleaved. requests: single documents a turn. warmup: untimed ones before. seed: their order."""
+    """What is measured, and how long.
+
+    rounds: turns of each variant, interleaved. requests: single documents a turn. warmup: untimed ones before. seed: which documents,
+    in which order, and when requests arrive. baseline_requests: of each turn's documents, those that PyTorch is measured on, too.
+    cold_starts: processes started to see how long the first answer takes. offline_batch: windows at once in the Offline scenario;
+    0: none. server_ms: the bound on p99 in the Server scenario, in milliseconds; 0: none. thread_sweep: 1 measures also with fewer
+    threads. noise_percent: two processes of one file that differ by more make the result inconclusive.
+    """
 
     rounds: int = 5
-    requests: int = 100
+    requests: int = 134
     warmup: int = 5
     seed: int = 13
+    baseline_requests: int = 30
+    cold_starts: int = 3
+    offline_batch: int = 8
+    server_ms: int = 0
+    thread_sweep: int = 0
+    noise_percent: int = 10
+
+
+_FROM_ZERO = ("warmup", "seed", "offline_batch", "server_ms", "thread_sweep")
 
 
 def parse_settings(values: Any) -> Settings:
@@ -32,7 +48,7 @@ def parse_settings(values: Any) -> Settings:
                 f"unknown benchmark setting {name!r}",
                 hint=f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}",
             )
-        least = 0 if name in ("warmup", "seed") else 1
+        least = 0 if name in _FROM_ZERO else 1
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise StepError(f"benchmark setting {name} is {value!r}, it must be a whole number of at least {least}")
     return Settings(**{**asdict(Settings()), **values})

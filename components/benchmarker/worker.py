@@ -1,7 +1,7 @@
-"""One process that measures one variant: `python -m components.benchmarker.worker BUNDLE VARIANT DATASET THREADS`.
+"""One process that measures one variant: `python -m components.benchmarker.worker JSON` (see `Worker`).
 
 Reads commands from stdin and answers each with one JSON line on stdout. A process of its own, because thread pools and caches of
-several runtimes in one process spoil each other's times.
+several runtimes in one process spoil each other's times; and because a file that crashes its runtime ends this process and no other.
 """
 
 from __future__ import annotations
@@ -10,58 +10,49 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from components.ner.formats import load_split
+from components.benchmarker.runtime import onnx_infer, torch_infer
+from components.kfp_io import StepError
+from components.ner.formats import Document, Span, load_split
 from components.ner.metrics import bootstrap_interval, document_counts, span_scores
 from components.ner.predict import Infer, Tagger, WindowSettings
 
 
-def onnx_infer(model: Path, threads: int) -> Infer:
-    """Return Tagger's function for an ONNX file: one session, `threads` threads inside an operator, one operator at a time."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-
-    def infer(ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        logits: npt.NDArray[np.float32] = session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
-        return logits
-
-    return infer
-
-
 class Worker:
-    """A loaded variant and the documents."""
+    """A loaded variant and the documents. `given`: runtime, model, tokenizer, labels, entity_types, window, dataset, threads."""
 
-    def __init__(self, bundle: Path, variant: str, dataset: Path, threads: int) -> None:
+    def __init__(self, given: Mapping[str, Any]) -> None:
         from tokenizers import Tokenizer
 
-        manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
-        self._types = manifest["entity_types"]
-        self._splits = {split: load_split(dataset, split) for split in ("validation", "test")}
-        tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
-        window = WindowSettings.from_json(manifest["window"])
-        infer = onnx_infer(bundle / manifest["variants"][variant]["file"], threads)
+        self._types, self._dataset = given["entity_types"], Path(given["dataset"])
+        tokenizer = Tokenizer.from_file(given["tokenizer"])
         # One window at a time, as the bundle's example does: INT8 scales activations over the whole batch, so a window's
         # answer would depend on its neighbours; and no time goes into padding.
-        self._tagger = Tagger(tokenizer, manifest["labels"], window, infer, batch=1)
+        self._make: Callable[[int], Tagger] = lambda batch: Tagger(
+            tokenizer, given["labels"], WindowSettings.from_json(given["window"]), infer, batch=batch
+        )
+        infer = _infer(given)
+        self._tagger = self._make(1)
+        self._alone: list[list[Span]] = []
+        self._tokens = lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+
+    @cached_property
+    def _test(self) -> list[Document]:
+        return load_split(self._dataset, "test")
 
     def time(self, order: list[int]) -> dict[str, Any]:
-        """Run one request a document, text to entities, one after another. `order` indexes the test split.
+        """SingleStream: run one request a document, text to entities, one after another. `order` indexes the test split.
 
         Returns the milliseconds of each, their characters in all, and the clock that all processes share (CLOCK_MONOTONIC,
         nanoseconds) at the start and the end.
         """
-        documents, taken, characters = self._splits["test"], [], 0
+        documents, taken, characters = self._test, [], 0
         begin = time.perf_counter_ns()
         for index in order:
             text = documents[index % len(documents)].text
@@ -71,11 +62,53 @@ class Worker:
             characters += len(text)
         return {"ms": taken, "characters": characters, "start": begin, "end": time.perf_counter_ns()}
 
+    def offline(self, batch: int) -> dict[str, Any]:
+        """Offline: the whole test split is there at once, `batch` windows of similar length go through the model together.
+
+        Returns the seconds that it took, and how many documents got the same entities as on their own.
+        """
+        texts = [document.text for document in self._test]
+        tagger = self._make(batch)
+        start = time.perf_counter()
+        found = tagger.tag_all(texts)
+        seconds = time.perf_counter() - start
+        alone = self._alone or [self._tagger.tag(text) for text in texts]
+        same = sum(a == b for a, b in zip(found, alone, strict=True))
+        return {"batch": batch, "documents": len(texts), "seconds": seconds, "same_answers": same}
+
+    def serve(self, rate: float, requests: int, seed: int, bound_ms: float, allowed: int) -> dict[str, Any]:
+        """Server: requests arrive as they like (Poisson, `rate` a second) and wait for their turn; nobody waits for answers.
+
+        A request's latency counts from the moment it was due, so a stall is felt by all that arrive meanwhile (an open loop: no
+        coordinated omission). Ends early once more than `allowed` are over `bound_ms`. Returns the latencies in milliseconds.
+        """
+        random = np.random.default_rng(seed)
+        due = np.cumsum(random.exponential(1 / rate, requests))
+        order = random.integers(0, len(self._test), requests)
+        latencies: list[float] = []
+        over, begin = 0, time.perf_counter()
+        for arrival, index in zip(due, order, strict=True):
+            wait = arrival - (time.perf_counter() - begin)
+            if wait > 0:
+                time.sleep(wait)
+            self._tagger.tag(self._test[index].text)
+            latencies.append((time.perf_counter() - begin - arrival) * 1000)
+            over += latencies[-1] > bound_ms
+            if over > allowed:
+                break
+        return {"ms": latencies, "over": int(over), "seconds": time.perf_counter() - begin}
+
+    def lengths(self) -> list[int]:
+        """Return the number of tokens of each test document."""
+        return [self._tokens(document.text) for document in self._test]
+
     def score(self) -> dict[str, Any]:
         """Return the scores of both splits, and what each document adds to them."""
         result: dict[str, Any] = {}
-        for split, documents in self._splits.items():
+        for split in ("validation", "test"):
+            documents = load_split(self._dataset, split)
             predicted = [self._tagger.tag(document.text) for document in documents]
+            self._alone = predicted  # of the test split, which is the last
             gold = [document.spans for document in documents]
             scores = span_scores(gold, predicted, self._types).as_json()
             scores["interval"] = list(bootstrap_interval(gold, predicted, self._types))
@@ -83,16 +116,53 @@ class Worker:
             result[split] = scores
         return result
 
+    def answer(self, command: Mapping[str, Any]) -> Any:
+        """Return what one command asks for: its only key names a method, its value holds the arguments."""
+        ((name, arguments),) = command.items()
+        asked: dict[str, Callable[..., Any]] = {
+            "time": self.time, "offline": self.offline, "serve": self.serve, "lengths": self.lengths, "score": self.score,
+            "memory": memory,
+        }  # fmt: skip
+        return asked[name](**arguments)
+
+
+def _infer(given: Mapping[str, Any]) -> Infer:
+    model, threads = Path(given["model"]), int(given["threads"])
+    if given["runtime"] == "onnx":
+        return onnx_infer(model, threads)
+    return torch_infer(model, given["labels"], threads)
+
+
+def memory() -> dict[str, int]:
+    """Return bytes of memory that this process holds now (`resident`) and held at most (`peak`), as the kernel counts them.
+
+    Not getrusage: its maximum is inherited from the process that started this one.
+    """
+    found = {}
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        key, _, value = line.partition(":")
+        if key in ("VmRSS", "VmHWM"):
+            found["resident" if key == "VmRSS" else "peak"] = int(value.split()[0]) * 1024
+    return found
+
 
 def main() -> None:
-    """Serve commands until stdin ends."""
-    bundle, variant, dataset, threads = sys.argv[1:]
-    worker = Worker(Path(bundle), variant, Path(dataset), int(threads))
+    """Serve commands until stdin ends. What goes wrong while the variant is loaded is the one answer, and exit 2."""
+    (given,) = sys.argv[1:]
+    try:
+        worker = Worker(json.loads(given))
+    except StepError as error:
+        raise SystemExit(_refuse(error.message)) from None
+    except Exception as error:  # noqa: BLE001 - whatever a foreign file makes of its runtime
+        raise SystemExit(_refuse(str(error).strip().splitlines()[0] if str(error).strip() else repr(error))) from None
     print(json.dumps({"process": os.getpid()}), flush=True)
     for line in sys.stdin:
-        command = json.loads(line)
-        answer = worker.time(command["time"]) if "time" in command else worker.score()
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(worker.answer(json.loads(line))), flush=True)
+
+
+def _refuse(reason: str) -> int:
+    print(json.dumps({"refused": reason}), flush=True)
+    return 2
 
 
 if __name__ == "__main__":

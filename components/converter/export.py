@@ -16,6 +16,7 @@ import torch
 
 from components.kfp_io import StepError
 from components.ner.predict import Infer, WindowSettings
+from components.ner.pytorch import load_network
 
 OPSET = 18
 
@@ -53,12 +54,6 @@ class _Logits(torch.nn.Module):
 
 def load(folder: Path) -> Trained:
     """Load what the trainer left: safetensors only, no download, no foreign code. Raises StepError."""
-    from safetensors import SafetensorError
-    from transformers import AutoModelForTokenClassification
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
         facts = json.loads((folder / "ner.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -66,22 +61,7 @@ def load(folder: Path) -> Trained:
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdigit() and int(threads) > 0:
         torch.set_num_threads(int(threads))
-    try:
-        network, loading = AutoModelForTokenClassification.from_pretrained(
-            folder,
-            num_labels=len(facts["labels"]),
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise StepError(f"{folder}: cannot be loaded: {str(error).strip().splitlines()[0]}") from error
-    if absent := sorted(loading["missing_keys"]):
-        # transformers would fill them at random, and an export agrees with a random layer just as well.
-        raise StepError(f"{folder}: model.safetensors lacks {len(absent)} weights, {absent[0]} among them")
-    network.eval()
+    network = load_network(folder, facts["labels"])
     return Trained(folder, facts, _Logits(network).eval(), int(network.config.vocab_size))
 
 

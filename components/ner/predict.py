@@ -51,33 +51,43 @@ class Tagger:
 
     def tag(self, text: str) -> list[Span]:
         """Return the entities of `text`, in order."""
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        if not encoding.ids:
-            return []
-        path = decode_logits(self._logits(encoding), self._labels)
-        return decode_bio(path, encoding.offsets, self._labels, text)
+        return self.tag_all([text])[0]
+
+    def tag_all(self, texts: Sequence[str]) -> list[list[Span]]:
+        """Return the entities of each text, in order; windows of similar length, of whichever texts, go through `infer` together."""
+        encodings = [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
+        return [
+            decode_bio(decode_logits(logits, self._labels), encoding.offsets, self._labels, text)
+            for text, encoding, logits in zip(texts, encodings, self._logits(encodings), strict=True)
+        ]
 
     def token_logits(self, text: str) -> tuple[list[tuple[int, int]], npt.NDArray[np.float32]]:
         """Return the tokens' character offsets and their logits [tokens, labels], windows merged."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        if not encoding.ids:
-            return [], np.zeros((0, len(self._labels)), dtype=np.float32)
-        return encoding.offsets, self._logits(encoding)
+        return encoding.offsets, self._logits([encoding])[0]
 
-    def _logits(self, encoding: Encoding) -> npt.NDArray[np.float32]:
-        cuts = windows(len(encoding.ids), self._window.max_tokens - 2, self._window.stride)
-        found: list[npt.NDArray[np.float32]] = []
-        for first in range(0, len(cuts), self._batch):
-            found.extend(self._run(encoding.ids, cuts[first : first + self._batch]))
-        return merge_logits(len(encoding.ids), cuts, found)
+    def _logits(self, encodings: Sequence[Encoding]) -> list[npt.NDArray[np.float32]]:
+        """Return logits [tokens, labels] of each encoding. The longest windows go first, so that little of a batch is padding."""
+        cuts = [windows(len(encoding.ids), self._window.max_tokens - 2, self._window.stride) for encoding in encodings]
+        rows = [(number, cut) for number, of_text in enumerate(cuts) for cut in of_text]
+        rows.sort(key=lambda row: row[1][0] - row[1][1])
+        found: dict[tuple[int, tuple[int, int]], npt.NDArray[np.float32]] = {}
+        for first in range(0, len(rows), self._batch):
+            batch = rows[first : first + self._batch]
+            found.update(zip(batch, self._run([encodings[n].ids[start:end] for n, (start, end) in batch]), strict=True))
+        return [
+            merge_logits(len(encoding.ids), of_text, [found[number, cut] for cut in of_text])
+            if of_text
+            else np.zeros((0, len(self._labels)), dtype=np.float32)
+            for number, (encoding, of_text) in enumerate(zip(encodings, cuts, strict=True))
+        ]
 
-    def _run(self, ids: Sequence[int], cuts: Sequence[tuple[int, int]]) -> list[npt.NDArray[np.float32]]:
-        longest = max(end - start for start, end in cuts) + 2
-        inputs = np.full((len(cuts), longest), self._window.pad_id, dtype=np.int64)
+    def _run(self, rows: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float32]]:
+        longest = max(len(row) for row in rows) + 2
+        inputs = np.full((len(rows), longest), self._window.pad_id, dtype=np.int64)
         mask = np.zeros_like(inputs)
-        for row, (start, end) in enumerate(cuts):
-            length = end - start + 2
-            inputs[row, :length] = [self._window.cls_id, *ids[start:end], self._window.sep_id]
-            mask[row, :length] = 1
+        for number, row in enumerate(rows):
+            inputs[number, : len(row) + 2] = [self._window.cls_id, *row, self._window.sep_id]
+            mask[number, : len(row) + 2] = 1
         logits = self._infer(inputs, mask)
-        return [logits[row, 1 : 1 + end - start] for row, (start, end) in enumerate(cuts)]
+        return [logits[number, 1 : 1 + len(row)] for number, row in enumerate(rows)]

@@ -98,8 +98,8 @@ def create_benchmark_job(
 ) -> Command:
     """Return the job that measures every variant of the bundles of completed conversions, one a backbone, on one machine.
 
-    Its output `benchmark` holds benchmark.json: latency, throughput, and the scores of the very files that were timed. `data_asset`: None
-    takes what the conversions read. `settings`: rounds, requests, warmup, seed. Raises JobUnfit, BadInput.
+    Its output `benchmark` holds benchmark.json and report.md: latency, throughput, and the scores of the very files that were timed.
+    `data_asset`: None takes what the conversions read. `settings`: as components/benchmarker has them. Raises JobUnfit, BadInput.
     """
     from azure.ai.ml import command
 
@@ -120,7 +120,8 @@ def create_benchmark_job(
                 "--dataset ${{inputs.dataset}}",
                 *(f"--bundle ${{{{inputs.{name}}}}}" for name in bundles),
                 json_option("--settings", dict(settings or {})),
-                "--benchmark ${{outputs.benchmark}}/benchmark.json --executor-output ${{outputs.benchmark}}/metrics.json",
+                "--benchmark ${{outputs.benchmark}}/benchmark.json --report ${{outputs.benchmark}}/report.md",
+                "--executor-output ${{outputs.benchmark}}/metrics.json",
             ]
         ),
         code=step.code,

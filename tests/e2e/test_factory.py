@@ -70,7 +70,7 @@ def test_the_factory_runs_from_documents_to_a_champion(state: Path):
     assert states.pop("for-loop-1") == "CACHED"  # there was nothing to download
     assert set(states.values()) == {"SUCCEEDED"}
     assert {path.split("/")[-1] for path in states} >= {
-        "dataset", "gather", "backbone", "hpo", "trainer", "converter", "benchmarker", "selector",
+        "dataset", "gather", "backbone", "hpo", "trainer", "converter", "baseline", "benchmarker", "selector",
     }  # fmt: skip
     assert record["configuration"]["backbones"] == ["tiny"] and len(record["configuration_digest"]) == 64
     assert left_over(result["run"]) == []
@@ -79,11 +79,12 @@ def test_the_factory_runs_from_documents_to_a_champion(state: Path):
 
 TIMED = {
     "hpo": {"study", "trials_table"},
-    "benchmarker": {"benchmark"},
+    "baseline": {"measured"},
+    "benchmarker": {"benchmark", "report"},
     "selector": {"decision", "report", "summary"},
 }
 """Outputs that tell how long something took, which no two runs agree on; and metadata that does (by a part of its name)."""
-TIMES = ("seconds", "_ms")
+TIMES = ("seconds", "_ms", "conclusive")
 
 
 def test_the_factory_compiled_for_azureml_makes_the_same_bytes(state: Path, tmp_path: Path):
@@ -98,7 +99,7 @@ def test_the_factory_compiled_for_azureml_makes_the_same_bytes(state: Path, tmp_
     }  # the container reached run history
     here = kept(state, shown(state)["id"])
     assert {path.split("/")[-1] for path in job} == {
-        "dataset", "gather", "backbone", "hpo", "trainer", "converter", "benchmarker", "selector",
+        "dataset", "gather", "backbone", "hpo", "trainer", "converter", "baseline", "benchmarker", "selector",
     }  # fmt: skip
     for path, task in job.items():
         assert timeless(path, task) == timeless(path, here[path])
@@ -156,7 +157,7 @@ def test_the_compiled_pipeline_runs_as_the_source_does(state: Path, tmp_path: Pa
     given = [word for name, value in arguments.items() for word in ("--arg", f"{name}={value}")]
     given += ["--arg", 'gate={"fp32_logits": 1e-3, "int8_agreement": 0.5, "int8_macro_f1": 1.0}']
     done = intermodal(
-        state, "run", str(compiled), *given, "--arg", 'benchmark={"rounds": 2, "requests": 10, "warmup": 2}'
+        state, "run", str(compiled), *given, "--arg", 'benchmark={"rounds": 2, "requests": 10, "warmup": 2, "cold_starts": 1}'
     )
     assert done.returncode == 0, done.stderr
     assert "all of it cached" in done.stdout, done.stderr

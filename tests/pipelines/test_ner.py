@@ -41,7 +41,7 @@ def test_every_step_has_its_image_its_lock_and_its_documents(pipeline: Pipeline)
         assert f'io.intermodal.component="components/{step}"' in dockerfile
         for name in ("requirements.in", "requirements.txt", "README.md", "component.py"):
             assert (ROOT / "components" / step / name).is_file()
-    assert len(containers) == 9
+    assert len(containers) == 10
 
 
 def test_the_benchmark_runs_after_all_candidates_and_the_study_outlives_the_task(pipeline: Pipeline):
@@ -49,7 +49,8 @@ def test_the_benchmark_runs_after_all_candidates_and_the_study_outlives_the_task
     assert isinstance(root, Dag)
     loops = {name for name, task in root.tasks.items() if task.iterator is not None}
     assert len(loops) == 2
-    assert loops & set(root.tasks["benchmarker"].dependencies)
+    assert loops & set(root.tasks["benchmarker"].dependencies) & set(root.tasks["baseline"].dependencies)
+    assert "baseline" in root.tasks["benchmarker"].dependencies, "the two would disturb each other"
     search = pipeline.components["comp-hpo"].implementation
     assert isinstance(search, Container)
     assert [volume.path for volume in search.volumes] == ["/state"]

@@ -18,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from components.benchmarker.bundle import read_candidates
-from components.benchmarker.measure import Process, percentiles
+from components.benchmarker.process import Process
+from components.benchmarker.sample import percentiles
 from components.benchmarker.settings import parse_settings
 from components.kfp_io import StepError
 
@@ -60,7 +61,11 @@ def bundle(folder: Path, backbone: str, **variants: bool) -> Path:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    folder = tmp_path / "dataset"
+    return write_documents(tmp_path / "dataset")
+
+
+def write_documents(folder: Path) -> Path:
+    """Six documents a split, of 2 to 12 words, each second of which is an entity."""
     folder.mkdir()
     for split in ("validation", "test"):
         lines = []
@@ -73,7 +78,7 @@ def dataset(tmp_path: Path) -> Path:
 
 
 def run(
-    tmp_path: Path, bundles: list[Path], dataset: Path, settings: dict[str, Any]
+    tmp_path: Path, bundles: list[Path], dataset: Path, settings: dict[str, Any], *more: str
 ) -> subprocess.CompletedProcess[str]:
     given = {"inputs": {"artifacts": {"bundles": {"artifacts": [{"name": "b", "uri": str(path)} for path in bundles]}}}}
     command = [sys.executable, "-m", "components.benchmarker", "--executor-input", json.dumps(given)]
@@ -84,6 +89,7 @@ def run(
         json.dumps(settings),
         "--benchmark",
         str(tmp_path / "out.json"),
+        *more,
     ]
     command += ["--executor-output", str(tmp_path / "eo.json")]
     return subprocess.run(
@@ -91,7 +97,7 @@ def run(
     )
 
 
-QUICK = {"rounds": 2, "requests": 15, "warmup": 1}
+QUICK = {"rounds": 2, "requests": 15, "warmup": 1, "cold_starts": 1, "offline_batch": 0}
 
 
 def test_every_variant_is_timed_and_scored_by_its_own_file(tmp_path: Path, dataset: Path):
@@ -111,7 +117,7 @@ def test_every_variant_is_timed_and_scored_by_its_own_file(tmp_path: Path, datas
     assert entries["one", "int8"]["scores"]["validation"]["documents"] == {"N": right_number_wrong_words}
     for entry in entries.values():
         latency = entry["latency_ms"]
-        assert latency["requests"] == 30 and latency["p50"] > 0 and latency["p95"] is None
+        assert latency["requests"] == 30 and latency["p50"] > 0 and latency["p90"] is None
         assert entry["throughput"]["documents_per_second"] == pytest.approx(1000 / latency["mean"])
         assert entry["throughput"]["characters_per_second"] > entry["throughput"]["documents_per_second"]
     assert document["machine"]["threads"] == 1
@@ -133,7 +139,7 @@ def test_each_variant_has_a_process_and_turns_of_its_own(tmp_path: Path, dataset
     order = [number for _, _, number in turns]
     rounds = [order[0:3], order[3:6], order[6:9]]
     assert all(sorted(one) == [0, 1, 2] for one in rounds)
-    assert len({one[0] for one in rounds}) == 3
+    assert len({one[0] for one in rounds}) > 1
 
 
 def test_the_default_settings_carry_every_percentile():
@@ -203,7 +209,7 @@ def test_a_worker_killed_between_two_commands_is_an_error_with_a_name(tmp_path: 
     with pytest.raises(StepError, match="one fp32: its worker was ended by signal 9"), process:
         process._child.kill()
         process._child.wait()
-        process.ask({"score": True})
+        process.ask("score")
 
 
 def test_a_worker_that_dies_is_an_error_with_a_name(tmp_path: Path, dataset: Path):
@@ -213,14 +219,6 @@ def test_a_worker_that_dies_is_an_error_with_a_name(tmp_path: Path, dataset: Pat
     done = run(tmp_path, [folder], dataset, QUICK)
     assert done.returncode == 2
     assert "one fp32" in done.stderr
-
-
-def test_percentiles_are_given_only_where_the_sample_carries_them():
-    assert percentiles([1.0] * 99)["p95"] is None
-    assert percentiles([1.0] * 100)["p95"] == 1
-    assert percentiles([1.0] * 499)["p99"] is None
-    assert percentiles([1.0] * 500)["p99"] == 1
-    assert percentiles(list(range(1, 1002)))["p50"] == 501
 
 
 @pytest.mark.parametrize(
