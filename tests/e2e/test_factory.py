@@ -81,7 +81,7 @@ TIMED = {
     "hpo": {"study", "trials_table"},
     "baseline": {"measured"},
     "benchmarker": {"benchmark", "report"},
-    "selector": {"decision", "report", "summary"},
+    "selector": {"champion", "decision", "report", "summary"},
 }
 """Outputs that tell how long something took, which no two runs agree on; and metadata that does (by a part of its name)."""
 TIMES = ("seconds", "_ms", "conclusive")
@@ -157,7 +157,12 @@ def test_the_compiled_pipeline_runs_as_the_source_does(state: Path, tmp_path: Pa
     given = [word for name, value in arguments.items() for word in ("--arg", f"{name}={value}")]
     given += ["--arg", 'gate={"fp32_logits": 1e-3, "int8_agreement": 0.5, "int8_macro_f1": 1.0}']
     done = intermodal(
-        state, "run", str(compiled), *given, "--arg", 'benchmark={"rounds": 2, "requests": 10, "warmup": 2, "cold_starts": 1}'
+        state,
+        "run",
+        str(compiled),
+        *given,
+        "--arg",
+        'benchmark={"rounds": 2, "requests": 10, "warmup": 2, "cold_starts": 1}',
     )
     assert done.returncode == 0, done.stderr
     assert "all of it cached" in done.stdout, done.stderr
