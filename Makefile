@@ -68,8 +68,8 @@ submit: venv ## send the NER pipeline to AzureML and follow it
 	@$(INTERMODAL) submit pipelines/ner.py --wait \
 	    $(if $(CONFIG),--config "$(CONFIG)") $(if $(DATA),--arg data="$(DATA)") $(ARGS)
 
-lock: venv ## write all requirement files anew (UPGRADE=1 takes the newest versions)
-	.venv/bin/python -m intermodal.build.locks $(if $(UPGRADE),--upgrade)
+lock: venv ## write all requirement files anew (NAMES="hpo": some of them; UPGRADE=1 takes the newest versions)
+	@.venv/bin/python -m intermodal.build.locks $(NAMES) $(if $(UPGRADE),--upgrade)
 
 docs: venv ## build the documentation as a site, dist/site
 	@.venv/bin/python -m docs.build

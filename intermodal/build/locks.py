@@ -1,4 +1,4 @@
-"""Writes the hash-locked requirement files: `python -m intermodal.build.locks` (`make lock`).
+"""Writes the hash-locked requirement files: `python -m intermodal.build.locks [NAME ...]` (`make lock`).
 
 Each `requirements.in` gets a `requirements.txt` beside it that lists every package with its hashes, and no URL and no path,
 so that it installs behind any mirror. Steps are locked for the Python and the platform of their image.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from intermodal.build.pip import read_pip_configuration
 from intermodal.build.venv import find_uv
-from intermodal.errors import EnvironmentProblem
+from intermodal.errors import BadInput, EnvironmentProblem, IntermodalError
 
 TORCH = Path("images/torch/requirements.txt")
 _IMAGE_TARGET = ("--python-version", "3.11", "--python-platform", "x86_64-manylinux_2_28")
@@ -28,6 +28,11 @@ class Lock:
     constraint: Path | None = None
     """A lock whose versions this one must share."""
     for_image: bool = True
+
+    @property
+    def name(self) -> str:
+        """The step or image that the lock is of, or the host's environment."""
+        return self.source.stem if self.source.parent.name == "requirements" else self.source.parent.name
 
 
 def locks(project: Path) -> list[Lock]:
@@ -63,15 +68,23 @@ def write(lock: Lock, uv: str, environment: dict[str, str], *, upgrade: bool) ->
 
 
 def main() -> None:
-    """Write every lock of the project in the current folder; `--upgrade` takes the newest versions."""
+    """Write the named locks of the project in the current folder, all if none is named; `--upgrade` takes the newest versions."""
+    given = sys.argv[1:]
+    names = [word for word in given if word != "--upgrade"]
     environment = read_pip_configuration().uv_environment()
     try:
+        known = locks(Path.cwd())
+        if unknown := set(names) - {lock.name for lock in known}:
+            raise BadInput(f"no lock {sorted(unknown)[0]!r}", hint=", ".join(lock.name for lock in known))
         uv = find_uv(Path.cwd())
-        for lock in locks(Path.cwd()):
-            print(lock.target.relative_to(Path.cwd()), flush=True)
-            write(lock, uv, environment, upgrade="--upgrade" in sys.argv)
-    except EnvironmentProblem as error:
-        raise SystemExit(f"error: {error.message}") from error
+        for lock in known:
+            if not names or lock.name in names:
+                print(lock.target.relative_to(Path.cwd()), flush=True)
+                write(lock, uv, environment, upgrade="--upgrade" in given)
+    except IntermodalError as error:
+        hint = f"\nhint: {error.hint}" if error.hint else ""
+        print(f"error: {error.message}{hint}", file=sys.stderr)
+        raise SystemExit(int(error.exit_code)) from error
 
 
 if __name__ == "__main__":

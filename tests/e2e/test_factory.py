@@ -20,6 +20,7 @@ from intermodal.backends.azureml.requests import job_inputs
 from intermodal.backends.azureml.settings import load_azureml_settings
 from intermodal.sources import load_source, read_values
 from tests.backends.azureml.emulator.proof import emulated, kept, over_the_wire
+from tests.support.memo import known_images
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "pipelines" / "configs" / "smoke.yaml"
@@ -51,8 +52,10 @@ def left_over(run: str) -> list:
 
 
 @pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("e2e") / "state"
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    state = tmp_path_factory.mktemp("e2e") / "state"
+    with known_images(state):
+        yield state
 
 
 def test_the_factory_runs_from_documents_to_a_champion(state: Path):
