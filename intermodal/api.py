@@ -38,6 +38,7 @@ from intermodal.results import Artifact, Run, read_run
 from intermodal.settings import Settings, find_project, load_settings, overlay
 from intermodal.sources import Source, Spelling, load_object, load_source, read_values
 from intermodal.spec.types import Pipeline
+from intermodal.tracking.following import Following
 
 AnyPath = str | os.PathLike[str]
 P = ParamSpec("P")
@@ -46,10 +47,11 @@ P = ParamSpec("P")
 class Running:
     """A run that goes on in a thread of its own. The interpreter does not end before it has."""
 
-    def __init__(self, session: Session, runner: Runner, *, raise_on_error: bool) -> None:
+    def __init__(self, session: Session, runner: Runner, tracking: Following, *, raise_on_error: bool) -> None:
         self.id = runner.run_id
         self._session = session
         self._runner = runner
+        self._tracking = tracking
         self._raises = raise_on_error
         self._over = threading.Event()
         self._run: Run | None = None
@@ -67,6 +69,7 @@ class Running:
         except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the thread of whoever asks
             self._error = error
         finally:
+            self._tracking.end()
             self._over.set()
 
     def __repr__(self) -> str:
@@ -180,7 +183,7 @@ def start(
     wanted = _settings(settings, folder)
     session = Session(place, _backend(backend, folder, place, wanted), wanted, chosen)
     prepare = functools.partial(session.runner, request)
-    return _begin(session, prepare, session.notes(source.pipeline), progress, raise_on_error)
+    return _begin(session, prepare, session.notes(source.pipeline), wanted, progress, raise_on_error)
 
 
 def _to_the_end(begin: Callable[P, Running]) -> Callable[P, Run]:
@@ -226,7 +229,7 @@ def resume(
     backend = _backend(found["backend"], kept.project, place, kept.settings)
     session = Session(place, backend, kept.settings, kept.options)
     prepare = functools.partial(session.resume, found["id"])
-    return _begin(session, prepare, session.notes(kept.pipeline), progress, raise_on_error).wait()
+    return _begin(session, prepare, session.notes(kept.pipeline), kept.settings, progress, raise_on_error).wait()
 
 
 def get_run(run_id: str | None = None, *, state: AnyPath | None = None) -> Run:
@@ -243,6 +246,7 @@ def _begin(
     session: Session,
     prepare: Callable[[Observer], Runner],
     notes: list[str],
+    settings: Settings,
     progress: bool | Observer | None,
     raise_on_error: bool,
 ) -> Running:
@@ -251,9 +255,10 @@ def _begin(
         on_error.enter_context(session)
         observer = _observer(progress)
         runner = prepare(observer)
+        tracking = Following(settings, session.state, runner.run_id, os.environ)
         if isinstance(observer, PlainProgress):
-            observer.begin(runner.run_id, notes)
-        running = Running(session, runner, raise_on_error=raise_on_error)
+            observer.begin(runner.run_id, [*notes, *tracking.notes])
+        running = Running(session, runner, tracking, raise_on_error=raise_on_error)
         on_error.pop_all()
     return running
 

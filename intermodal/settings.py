@@ -16,6 +16,17 @@ EVERY = "*"
 """In place of a component's name: every component that has no line of its own."""
 
 
+class TrackingSettings(BaseModel):
+    """Table `[tool.intermodal.tracking]`: whether runs are sent to MLflow, and where."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    enabled: bool | None = None
+    """None: only if a server is named, here or in $MLFLOW_TRACKING_URI."""
+    uri: str = Field(default="", pattern=r"^(https?://[^@\s]+)?$")
+    """Of a server; empty for one on this machine. Holds no password: this is kept in the record of each run."""
+
+
 class Settings(BaseModel):
     """What the project says about how its pipelines run. An unknown key is an error."""
 
@@ -30,6 +41,7 @@ class Settings(BaseModel):
     backends: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Name of a backend that a package gives -> its own options, which only that package understands."""
 
+    tracking: TrackingSettings = Field(default_factory=TrackingSettings)
     azureml: dict[str, Any] = Field(default_factory=dict)
     """What `backends/azureml/settings.py` reads and checks."""
     kubeflow: dict[str, Any] = Field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,9 @@ from tests.support.host import HostBackend
 
 _HERE = Path(__file__).parent
 
+os.environ["INTERMODAL_TRACKING"] = (
+    "off"  # a server for each state folder would be many; the tests of tracking ask for it
+)
 settings.register_profile("any machine", deadline=None)  # a busy one is no failure
 settings.load_profile("any machine")
 
@@ -53,6 +57,8 @@ SLOW = (
     "jobs/test_waiting.py",
     "oracle/test_random.py",
     "test_pytest_plugin.py",
+    "tracking/test_tree.py",
+    "tracking/test_trouble.py",
     "trust",
 )
 """What `make test-fast` leaves to `make test`: it starts many processes, waits, or draws many examples."""

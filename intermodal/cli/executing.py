@@ -47,10 +47,13 @@ def exit_code(state: State) -> int:
     return ExitCode.CANCELLED if state is State.CANCELLED else ExitCode.RUN_FAILED
 
 
-def print_result(result: Result, *, as_json: bool) -> None:
-    """Print the pipeline's Markdown outputs as text, then where everything is; or the result as one JSON document."""
+def print_result(result: Result, tracked: str | None, *, as_json: bool) -> None:
+    """Print the pipeline's Markdown outputs as text, then where everything is; or the result as one JSON document.
+
+    `tracked` is where it can be seen in MLflow, empty if it is not there yet, None if it is not to be.
+    """
     if as_json:
-        _print_json(result)
+        _print_json(result, tracked)
         return
     _print_markdown(result)
     word = {State.SUCCEEDED: "succeeded", State.CACHED: "succeeded, all of it cached"}.get(
@@ -61,18 +64,21 @@ def print_result(result: Result, *, as_json: bool) -> None:
         print(f"  {name}: {path}")
     if (result.folder / REPORT).is_file():
         print(f"  all of it: {result.folder / REPORT}")
+    if tracked is not None:
+        print(f"  tracked: {tracked or f'later, or with: intermodal tracking sync {result.run_id}'}")
     if not result.state.green:
         print(f"  why: intermodal show {result.run_id}")
         print(f"  go on: intermodal resume {result.run_id}")
 
 
-def _print_json(result: Result) -> None:
+def _print_json(result: Result, tracked: str | None) -> None:
     document = {
         "run": result.run_id,
         "state": result.state.value,
         "folder": str(result.folder),
         "parameters": dict(result.outputs.parameters),
         "artifacts": {name: str(path) for name, path in result.files.items()},
+        **({"tracking": tracked} if tracked is not None else {}),
         "report": str(result.folder / REPORT) if (result.folder / REPORT).is_file() else None,
     }
     print(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False))

@@ -46,6 +46,7 @@ VERBS = {
     "restore": "bring state volumes (studies) back from a backup",
     "compile": "compile a pipeline to IR YAML or to an AzureML pipeline job",
     "azureml": "an AzureML workspace on this machine, for the real client and for job files",
+    "tracking": "the MLflow server of this state folder, and what it has of the runs",
     "doctor": "explain what this machine lacks",
     "engine": "make sure that a container engine answers",
     "build": "build the step images",

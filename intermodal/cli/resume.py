@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sqlite3
 import sys
 
@@ -21,6 +22,7 @@ from intermodal.engine.resume import REPLAY_OF, read_request
 from intermodal.engine.session import Session
 from intermodal.engine.states import State
 from intermodal.errors import BadInput
+from intermodal.tracking.following import Following
 
 HELP = "go on with a run that was stopped, killed, or failed"
 
@@ -54,10 +56,12 @@ def run(args: argparse.Namespace) -> int:
         progress(live=sys.stderr.isatty() and not args.plain) as observer,
     ):
         runner = session.resume(found["id"], observer)
-        observer.begin(runner.run_id, session.notes(kept.pipeline))
+        tracking = Following(kept.settings, session.state, runner.run_id, os.environ)
+        observer.begin(runner.run_id, [*session.notes(kept.pipeline), *tracking.notes])
         observer.watch(runner.graph, runner.usage)
         result = execute(session, runner)
-    print_result(result, as_json=args.json)
+        tracked = tracking.end()
+    print_result(result, tracked, as_json=args.json)
     return exit_code(result.state)
 
 

@@ -6,6 +6,7 @@ Exit 0 only if every task that ran is green. Ctrl-C (or SIGTERM) stops the conta
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,10 @@ from intermodal.engine.options import Options, parse_seconds
 from intermodal.engine.platform import ConfigFolders
 from intermodal.engine.session import Request, Session
 from intermodal.errors import BadInput
-from intermodal.settings import Settings, load_settings, override
+from intermodal.settings import Settings, load_settings, overlay, override
 from intermodal.sources import load_source, read_values
+from intermodal.tracking.following import Following
+from intermodal.tracking.target import SWITCH
 
 HELP = "run a pipeline on this machine"
 
@@ -31,6 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--timeout", type=_seconds, metavar="TIME", help="stop the run after this long, e.g. 90s, 30m, 2h"
     )
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write a JUnit report of the run for CI")
+    parser.add_argument(
+        "--track", action=argparse.BooleanOptionalAction, help="send the run to MLflow, or do not (docs/tracking.md)"
+    )
     parser.add_argument("--plain", action="store_true", help="plain lines, no live display")
     parser.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to stderr")
 
@@ -136,16 +142,21 @@ def read_request(args: argparse.Namespace) -> Request:
 def run(args: argparse.Namespace) -> int:
     options = replace(read_options(args), fail_fast=args.fail_fast, timeout=args.timeout)
     request = read_request(args)
-    settings = read_settings(args, request)
+    settings, environment = read_settings(args, request), dict(os.environ)
+    if args.track is not None:  # the word of the command line goes before all others, and `resume` heeds it
+        settings = overlay(settings, {"tracking": {"enabled": args.track}})
+        environment.pop(SWITCH, None)
     backend = chosen_backend(args.backend, request.project, args.state, settings)
     with (
         Session(args.state, backend, settings, options) as session,
         progress(live=sys.stderr.isatty() and not args.plain) as observer,
     ):
         runner = session.runner(request, observer)
-        observer.begin(runner.run_id, session.notes(request.pipeline))
+        tracking = Following(settings, session.state, runner.run_id, environment)
+        observer.begin(runner.run_id, [*session.notes(request.pipeline), *tracking.notes])
         observer.watch(runner.graph, runner.usage)
         result = execute(session, runner)
+        tracked = tracking.end()
     if args.junit is not None:
         from intermodal.engine.layout import StateFolder
         from intermodal.junit import write_junit
@@ -156,7 +167,7 @@ def run(args: argparse.Namespace) -> int:
             write_junit(read_run(database, StateFolder.at(args.state), result.run_id, request.pipeline), args.junit)
         finally:
             database.close()
-    print_result(result, as_json=args.json)
+    print_result(result, tracked, as_json=args.json)
     return exit_code(result.state)
 
 

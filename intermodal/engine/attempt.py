@@ -18,6 +18,7 @@ from intermodal.engine.naming import safe_name
 from intermodal.engine.placeholders import View, resolve, resolve_arguments
 from intermodal.engine.platform import EXTRAS, Extras, Provided
 from intermodal.engine.store import BadContent, Store
+from intermodal.engine.told import VARIABLE, keep_told, told_path
 from intermodal.engine.uris import IN_WORKSPACE, is_mounted, path_of, store_uri
 from intermodal.engine.values import invalid, shorten
 from intermodal.spec.custom_path import keep_custom_paths
@@ -97,7 +98,7 @@ class Attempt:
             image=image,
             command=resolve_arguments(command, context),
             args=resolve_arguments(plan.container.args, context),
-            env=expand_variables({**plan.env, **provided.env}, self._declared),
+            env=expand_variables({**plan.env, VARIABLE: told_path(self._root), **provided.env}, self._declared),
             mounts=(*mounts, *plan.volumes, *provided.mounts),
             attempt_dir=self.folder,
             log=self.log,
@@ -180,7 +181,9 @@ class Attempt:
 
         Raises AttemptFailed: an output is missing or invalid, or the disk is full.
         """
-        return self._outbox.harvest(self._publish)
+        outputs = self._outbox.harvest(self._publish)
+        keep_told(self.folder)
+        return outputs
 
     def _publish(self, name: str, path: Path) -> str:
         try:

@@ -21,6 +21,7 @@ _README = """This folder holds what `intermodal run` remembers: runs, logs, arti
 runs/<run>/outputs/   the outputs of a run (links into store/)
 runs/<run>/tasks/     each attempt's log
 store/                artifacts, named by their content; never edit them
+tracking/             the MLflow server of this folder, if there is one
 volumes/              what steps keep between attempts and runs
 intermodal.db         the record of runs, an SQLite database
 

@@ -17,12 +17,14 @@ from intermodal.engine.artifacts import Artifact, Inputs, Outputs
 from intermodal.engine.backend import Backend
 from intermodal.engine.database import Database, RecordProblem
 from intermodal.engine.execution import Executor
+from intermodal.engine.facts import Checkout, hardware
 from intermodal.engine.faults import Faults
 from intermodal.engine.fit import check_fit
 from intermodal.engine.layout import StateFolder
 from intermodal.engine.lookup import damage_of
 from intermodal.engine.naming import safe_name
 from intermodal.engine.options import Options
+from intermodal.engine.pending import defaults
 from intermodal.engine.planner import Planner, job_names
 from intermodal.engine.python import PythonSteps
 from intermodal.engine.record import Observer, Record
@@ -102,6 +104,7 @@ class Session:
         pipeline = request.pipeline
         self._options.check(pipeline)
         inputs = read_arguments(pipeline, request.arguments, self._ingest, parse=request.parse)
+        checkout = Checkout(request.project)
         self.backend.prepare(self.state.root)
         run_id = new_run_id(pipeline.name)
         names = job_names(run_id, pipeline, self.state)
@@ -109,14 +112,16 @@ class Session:
         self._lock = RunLock(self.state.run(run_id), run_id)
         try:
             write_synced(self.state.run(run_id) / "pipeline.yaml", pipeline.ir)
-            self._add_run(run_id, request, inputs, names)
+            self._add_run(run_id, request, inputs, names, checkout)
         except BaseException:
             discard(self.state.run(run_id))
             raise
         self._faults.reach("run:recorded")
         return runner
 
-    def _add_run(self, run_id: str, request: Request, inputs: Inputs, names: Mapping[str, str]) -> None:
+    def _add_run(
+        self, run_id: str, request: Request, inputs: Inputs, names: Mapping[str, str], checkout: Checkout
+    ) -> None:
         pipeline = request.pipeline
         configuration = canonical_json(dict(request.configuration) or _recorded(inputs))
         resumable = {
@@ -126,6 +131,7 @@ class Session:
             "options": self._options.as_json(),
             "settings": self._settings.model_dump(),
             "project": str(request.project) if request.project else None,
+            "facts": {"git": checkout.facts(), "hardware": hardware(), "defaults": defaults(pipeline.root)},
         }
         self._database.add_run(
             run_id,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from intermodal.engine.told import VARIABLE
+
 SCHEMA_VERSION = "1"
 """Of this module: changes when a tag's meaning does."""
 
@@ -21,13 +23,14 @@ SCHEMA = "intermodal.schema"
 KIND = "intermodal.kind"
 """`pipeline`, `task` or `trial`."""
 KEY = "intermodal.key"
-"""What names one MLflow run for good, so that it is never made twice: RUN, RUN/TASK, RUN/TASK#TRIAL."""
+"""What names one MLflow run for good, so that it is never made twice: RUN, RUN/TASK@ATTEMPT (RUN/TASK where no attempt was started),
+RUN/TASK@ATTEMPT#TRIAL."""
 RUN = "intermodal.run"
 """Id of the run in the state folder."""
 TASK = "intermodal.task"
 """Path of the task as `intermodal show` prints it, with its iterations: `for-loop-1/0/train`."""
 ATTEMPT = "intermodal.attempt"
-"""Number of the attempt that decided the task's end, from 1."""
+"""Number of the attempt, from 1; absent where a task started none. Each attempt of a task is a task run of its own."""
 FINGERPRINT = "intermodal.fingerprint"
 """Identity. Of a task: its fingerprint. Of a pipeline run: sha256 over the pipeline's digest and its resolved inputs."""
 STATE = "intermodal.state"
@@ -62,7 +65,7 @@ HARDWARE = "intermodal.hardware"
 PARENT = "mlflow.parentRunId"
 """MLflow's own: what makes the tree."""
 
-TRACKING_FILE = "INTERMODAL_TRACKING_FILE"
+TRACKING_FILE = VARIABLE
 """Variable of a step: the path of the file to which it appends JSON lines (`components/tracking_file.py`)."""
 
 STATUS = {
@@ -86,6 +89,11 @@ TRIAL_STATUS = {
 """Optuna's state of a trial -> MLflow's status, as MLflow's own Optuna storage maps them."""
 
 
-def run_key(run: str, task: str = "", trial: str = "") -> str:
-    """Return the value of KEY."""
-    return run + (f"/{task}" if task else "") + (f"#{trial}" if trial else "")
+def run_key(run: str, task: str = "", *, attempt: int | None = None) -> str:
+    """Return the value of KEY; of a pipeline's run, if there is no task."""
+    return run + (f"/{task}" if task else "") + (f"@{attempt}" if attempt is not None else "")
+
+
+def trial_key(attempt_key: str, trial: int) -> str:
+    """Return the value of KEY for a trial that an attempt told of."""
+    return f"{attempt_key}#{trial}"

@@ -66,4 +66,4 @@ def test_the_schema_names_each_tag_once():
     tags = [value for value in names.values() if value.startswith("intermodal.")]
     assert len(tags) == len(set(tags)) > 20
     assert schema.TRACKING_FILE == VARIABLE
-    assert schema.run_key("run", "loop/0/train", "3") == "run/loop/0/train#3"
+    assert schema.trial_key(schema.run_key("run", "loop/0/train", attempt=2), 3) == "run/loop/0/train@2#3"

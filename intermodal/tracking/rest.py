@@ -1,0 +1,144 @@
+"""MLflow's REST interface, as much of it as sending a run needs. The standard library alone: to send, no MLflow is needed here.
+
+Source: https://mlflow.org/docs/latest/rest-api.html, version 2.0 of the interface.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from intermodal.errors import BadInput
+from intermodal.tracking.target import without_secrets
+
+_LARGEST = 32 * 1024 * 1024
+"""Bytes of an answer."""
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+_ABSENT = "RESOURCE_DOES_NOT_EXIST"
+
+
+class Unreachable(Exception):
+    """The server does not answer, or says that it cannot now: later may do."""
+
+
+class Rejected(Exception):
+    """The server understood and refused: asking again gives the same. `code` is MLflow's error code."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Client:
+    """Talks to the server at one address. Every call raises Unreachable or Rejected, and ends within a few times `timeout`."""
+
+    def __init__(self, uri: str, environment: Mapping[str, str], timeout: float) -> None:
+        """`environment` may hold MLFLOW_TRACKING_TOKEN, or ..._USERNAME and ..._PASSWORD. Raises BadInput."""
+        parts = urlsplit(uri)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise BadInput(f"tracking server {without_secrets(uri)}: expected an address such as http://127.0.0.1:5000")
+        self.uri = without_secrets(uri)
+        self._timeout = timeout
+        self._headers = {
+            "Content-Type": "application/json",
+            **_authorization(parts.username, parts.password, environment),
+        }
+        # A proxy of the environment is for the world outside, never for this machine.
+        handlers = [urllib.request.ProxyHandler({})] if parts.hostname in _LOCAL else []
+        self._opener = urllib.request.build_opener(*handlers)
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: str) -> dict[str, Any]:
+        """Call `api/2.0/mlflow/<path>`."""
+        words = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
+        url = f"{self.uri}/api/2.0/mlflow/{path}" + (f"?{words}" if words else "")
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, self._headers, method=method)
+        try:
+            with self._opener.open(request, timeout=self._timeout) as answer:
+                given = json.loads(answer.read(_LARGEST) or b"{}")
+        except urllib.error.HTTPError as error:
+            raise _refusal(error, path) from error
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise Unreachable(f"{self.uri}: {error}") from error
+        if not isinstance(given, dict):
+            raise Unreachable(f"{self.uri}/{path}: is no MLflow server")
+        return given
+
+    def experiment(self, name: str) -> str:
+        """Return the id of the experiment, made if absent."""
+        for _ in range(2):
+            try:
+                found = self.call("GET", "experiments/get-by-name", experiment_name=name)
+                return str(found["experiment"]["experiment_id"])
+            except Rejected as error:
+                if error.code != _ABSENT:
+                    raise
+            try:
+                return str(self.call("POST", "experiments/create", {"name": name})["experiment_id"])
+            except Rejected as error:
+                if error.code != "RESOURCE_ALREADY_EXISTS":  # somebody else made it since
+                    raise
+        raise Rejected(f"experiment {name!r} cannot be made", "")
+
+    def create_run(self, experiment: str, name: str, start: int, tags: Mapping[str, str]) -> str:
+        """Open a run and return its id. `start` is in milliseconds."""
+        body = {"experiment_id": experiment, "run_name": name, "start_time": start, "tags": pairs(tags)}
+        return str(self.call("POST", "runs/create", body)["run"]["info"]["run_id"])
+
+    def update_run(self, run: str, status: str, end: int | None) -> None:
+        body: dict[str, Any] = {"run_id": run, "status": status}
+        self.call("POST", "runs/update", body if end is None else {**body, "end_time": end})
+
+    def log_batch(self, run: str, **given: Sequence[Mapping[str, Any]]) -> None:
+        """Log `metrics`, `params` and `tags`, each a list as MLflow wants it. The same point twice is one point."""
+        self.call("POST", "runs/log-batch", {"run_id": run, **given})
+
+    def log_inputs(self, run: str, datasets: Sequence[Mapping[str, Any]]) -> None:
+        self.call("POST", "runs/log-inputs", {"run_id": run, "datasets": datasets})
+
+    def search(self, experiment: str, tag: str, value: str) -> Iterator[dict[str, Any]]:
+        """Yield all runs, deleted ones too, whose tag has the value (which holds no quote)."""
+        body: dict[str, Any] = {
+            "experiment_ids": [experiment],
+            "filter": f"tags.`{tag}` = '{value}'",
+            "run_view_type": "ALL",
+            "max_results": 1000,
+        }
+        while True:
+            page = self.call("POST", "runs/search", body)
+            yield from page.get("runs", [])
+            if not page.get("next_page_token"):
+                return
+            body["page_token"] = page["next_page_token"]
+
+
+def pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"key": key, "value": value} for key, value in values.items()]
+
+
+def _authorization(user: str | None, password: str | None, environment: Mapping[str, str]) -> dict[str, str]:
+    user = user or environment.get("MLFLOW_TRACKING_USERNAME")
+    password = password or environment.get("MLFLOW_TRACKING_PASSWORD", "")
+    if user:
+        return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+    token = environment.get("MLFLOW_TRACKING_TOKEN")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _refusal(error: urllib.error.HTTPError, path: str) -> Unreachable | Rejected:
+    code, message = "", str(error.reason)
+    try:
+        document = json.loads(error.read(_LARGEST))
+        code, message = str(document.get("error_code", "")), str(document.get("message", message))
+    except (OSError, ValueError, AttributeError, http.client.HTTPException):
+        pass  # an answer of something before the server: its status says enough
+    text = f"{path}: {error.code} {message}"
+    if error.code >= 500 or error.code in (401, 403, 408, 429):
+        return Unreachable(text)
+    return Rejected(text, code)

@@ -1,0 +1,186 @@
+"""The local tracking server: a real `mlflow server` on SQLite in the state folder, started once, found again by every later run.
+
+`<state>/tracking/`: `mlflow.db`, `artifacts/`, `server.json` (which process, which port), `server.log`. It listens on 127.0.0.1 alone and
+outlives who started it; `intermodal tracking down` stops it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from intermodal.backends.process.supervisor import start_time
+from intermodal.errors import EnvironmentProblem
+
+HOST = "127.0.0.1"
+EXTRA = "intermodal[tracking]"
+_BIRTH = 180.0
+"""Seconds that a server may take to answer: it makes its database first, on a machine that has other work to do."""
+_GRACE = 10.0
+_PRIVATE = ("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+
+
+@dataclass(frozen=True)
+class Server:
+    """The process that serves, and where."""
+
+    pid: int
+    started: int
+    """In ticks since boot: with the pid it names the process."""
+    port: int
+
+    @property
+    def uri(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def lives(self) -> bool:
+        return start_time(self.pid) == self.started
+
+    def answers(self, timeout: float = 2.0) -> bool:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(f"{self.uri}/health", timeout=timeout) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+def find_server(folder: Path) -> Server | None:
+    """Return the living server of a state folder's `tracking`, answering or not; None if there is none."""
+    server = _recorded(folder)
+    return server if server is not None and server.lives else None
+
+
+def ensure_server(folder: Path, *, port: int = 0, patience: float = _BIRTH) -> Server:
+    """Return the server, started if there is none; it answers. One process at a time starts one.
+
+    `port` 0 is that of its last life, else any. Raises EnvironmentProblem: MLflow is not installed, or does not come up.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        server = find_server(folder)
+        child = None
+        if server is None:
+            server, child = _start(folder, port)
+        deadline = time.monotonic() + patience
+        while not server.answers():
+            if child is not None and child.poll() is not None:
+                raise EnvironmentProblem(f"the tracking server ended at once: {_last_words(folder)}")
+            if time.monotonic() > deadline:
+                if child is not None:
+                    _end(server)
+                raise EnvironmentProblem(
+                    f"the tracking server at {server.uri} does not answer", hint=f"look at {folder / 'server.log'}"
+                )
+            time.sleep(0.2)
+    return server
+
+
+def stop_server(folder: Path) -> Server | None:
+    """End the server and return it; None if there was none."""
+    if not folder.is_dir():
+        return None
+    with _alone(folder):
+        server = find_server(folder)
+        if server is not None:
+            _end(server)
+        return server
+
+
+def is_installed() -> bool:
+    """Whether this environment has what serves, not only MLflow's client."""
+    return all(importlib.util.find_spec(name) is not None for name in ("mlflow", "flask", "sqlalchemy"))
+
+
+def _start(folder: Path, port: int) -> tuple[Server, subprocess.Popen[bytes]]:
+    if not is_installed():
+        raise EnvironmentProblem("a tracking server needs the Python package mlflow", hint=f"pip install '{EXTRA}'")
+    before = _recorded(folder)
+    port = _free_port(port or (before.port if before else 0), must=bool(port))
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{folder.absolute() / 'mlflow.db'}"),
+        *("--artifacts-destination", str(folder.absolute() / "artifacts")),
+        *("--uvicorn-opts", "--log-level warning --no-access-log"),
+    ]
+    environment = {name: value for name, value in os.environ.items() if name not in _PRIVATE}
+    # No jobs of its own: seven processes that nobody here needs. No word to anybody about its use.
+    environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with (folder / "server.log").open("wb") as log:
+        child = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    server = Server(child.pid, start_time(child.pid) or 0, port)
+    temporary = folder / "server.json.part"
+    temporary.write_text(json.dumps(vars(server)), encoding="utf-8")
+    temporary.replace(folder / "server.json")
+    return server, child
+
+
+def _recorded(folder: Path) -> Server | None:
+    try:
+        return Server(**json.loads((folder / "server.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _free_port(wanted: int, *, must: bool) -> int:
+    """Return the port if it is free, else any that is. Raises EnvironmentProblem if it must be that one."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+                return int(probe.getsockname()[1])
+            except OSError as error:
+                if must:
+                    raise EnvironmentProblem(f"port {port} cannot be listened on: {error.strerror}") from error
+    raise AssertionError("any port can be had")
+
+
+def _end(server: Server) -> None:
+    """End the server's session: what it started ends with it."""
+    for number, patience in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, _GRACE)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, number)
+        deadline = time.monotonic() + patience
+        while server.lives and time.monotonic() < deadline:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(server.pid, os.WNOHANG)  # it may be this process's child
+            time.sleep(0.05)
+        if not server.lives:
+            return
+
+
+def _last_words(folder: Path) -> str:
+    lines = (folder / "server.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

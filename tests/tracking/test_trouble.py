@@ -1,0 +1,94 @@
+"""A tracking server that is not there, never answers, is full, or ends: the run is as green, and nothing is lost or sent twice."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from intermodal.tracking.server import find_server
+from tests.tracking.conftest import Lab, See, wait_until
+from tests.tracking.relay import Relay
+from tests.tracking.test_tree import TRIALS
+
+WHOLE = {"": "FINISHED", "/train@1": "FINISHED", **TRIALS}
+
+
+@pytest.mark.parametrize("trouble", ["hang", "broken", "closed", "no outbox"])
+def test_trouble_neither_fails_nor_slows_a_run(lab: Lab, relay: Relay, see: See, trouble: str):
+    lab.uri = relay.uri
+    if trouble == "closed":
+        relay.close()
+    elif trouble == "no outbox":
+        (lab.state / "tracking").write_text("no folder")
+    else:
+        relay.mode = trouble
+    started = time.monotonic()
+    run = lab.run("study", "--arg", "data=data.txt")
+    took = time.monotonic() - started
+    assert (run["state"], run["tracking"]) == ("SUCCEEDED", "")
+    assert took < 30  # a server that never answers would be waited for that long with the first three requests
+    if trouble == "hang":
+        wait_until(lambda: relay.accepted == 1)  # the follower goes on, and waits for an answer
+        relay.mode = "pass"
+        lab.sync()
+        wait_until(lambda: see(run["run"]).statuses == WHOLE)
+
+
+def test_a_sender_that_is_killed_at_any_moment_sends_nothing_twice(lab: Lab, relay: Relay, see: See, client):
+    run = lab.run("study", "--arg", "data=data.txt", INTERMODAL_TRACKING="off")["run"]
+    lab.uri = relay.uri
+    for requests in (3, 4, 6, 9, 13):
+        relay.accepted, relay.pass_for = 0, requests
+        sender = lab.start("tracking", "sync", run)
+        wait_until(lambda limit=requests, child=sender: relay.accepted > limit or child.poll() is not None)
+        sender.kill()
+        sender.wait()
+        if requests == 3:
+            assert set(see(run).statuses) < set(WHOLE)
+    relay.pass_for = None
+    lab.sync()
+    assert see(run).statuses == WHOLE
+    curve = client.get_metric_history(see(run).runs["/train@1"].info.run_id, "loss")
+    assert len(curve) == 5
+    before = relay.accepted
+    assert "has all runs" in lab.do("tracking", "sync")
+    assert relay.accepted == before  # what the server has is not even asked for
+
+
+def test_the_local_server_is_started_once_and_what_it_missed_is_sent_later(lab: Lab):
+    from mlflow import MlflowClient
+
+    lab.uri = ""
+    go = lab.state / "go"
+    go.touch()
+    folder = lab.state / "tracking"
+    words = ("--arg", f"go={go}", "--no-cache")
+    try:
+        first = lab.run("patient", *words)
+        lab.sync()
+        server = find_server(folder)
+        assert server is not None and server.answers()
+        again = lab.run("patient", *words)
+        lab.sync()
+        assert find_server(folder) == server
+        go.unlink()
+        child = lab.start("run", str(lab.project / "patient.yaml"), "--backend", "process", *words)
+        client = MlflowClient(server.uri)
+        count = lambda status: len(client.search_runs(_all(client), f"attributes.status = '{status}'"))  # noqa: E731
+        wait_until(lambda: count("RUNNING") == 3)
+        assert server.uri in lab.do("tracking", "down")
+        go.touch()
+        assert child.wait(60) == 0
+        assert "no tracking server" in lab.do("tracking", "status")
+        lab.sync()
+        assert find_server(folder) != server and server.uri in lab.do("tracking", "status")
+        assert (count("FINISHED"), count("RUNNING")) == (9, 0)
+        runs = {item.data.tags["intermodal.run"] for item in client.search_runs(_all(client))}
+        assert len(runs) == 3 and {first["run"], again["run"]} < runs
+    finally:
+        lab.do("tracking", "down")
+
+
+def _all(client) -> list[str]:
+    return [item.experiment_id for item in client.search_experiments()]
