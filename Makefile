@@ -9,7 +9,7 @@ TESTS ?= tests
 INTERMODAL := .venv/bin/intermodal
 READY := .venv/.ready
 
-.PHONY: help venv pipeline-local test test-fast engine tools images bench conformance examples compile docs lock lint clean
+.PHONY: help venv pipeline-local test test-fast engine tools images bench conformance examples compile docs lock lint scan clean
 
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -74,12 +74,15 @@ lock: venv ## write all requirement files anew (NAMES="hpo": some of them; UPGRA
 docs: venv ## build the documentation as a site, dist/site
 	@.venv/bin/python -m docs.build
 
-lint: venv ## ruff, mypy, hadolint, zizmor (workflows)
+lint: venv scan ## ruff, mypy, hadolint, zizmor (workflows), and what is in the images
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/hadolint images/*/Dockerfile
 	.venv/bin/zizmor --offline --quiet .github/workflows
+
+scan: images ## look into the step images for what a hardened image does not have
+	.venv/bin/python -m intermodal.build.scan
 
 clean: ## remove the environment and the tools' caches, never runs or artifacts
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .intermodal/build .intermodal/wheels .intermodal/tools

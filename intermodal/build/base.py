@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Callable, Sequence
@@ -15,44 +16,64 @@ if TYPE_CHECKING:
 
 BASE = "intermodal/base:dev"
 OFFICIAL = "python:3.11-slim-bookworm"
-_NOT_AT_RUN_TIME = (
+RECIPE = "io.intermodal.recipe"
+"""Label of a base image that was made here: the digest of how."""
+_TRIMMED = (
     "rm -rf /usr/local/bin/pip* /usr/local/lib/python3.*/site-packages/pip /usr/local/lib/python3.*/site-packages/pip-* "
-    "/usr/local/lib/python3.*/ensurepip"
+    "/usr/local/lib/python3.*/ensurepip && find / -xdev -type f -perm /6000 -exec chmod ug-s {} +"
 )
-"""What the official image has and no step needs: builder stages bring their own pip."""
+"""What the official image has and no step needs: a pip (builder stages bring their own), programs that give another user."""
 
 
 def ensure_base(client: APIClient, project: Path, say: Callable[[str], None]) -> str:
-    """Return the reference of the base image, made if absent.
+    """Return the reference of the base image, made if absent or if it is to be made in another way now.
 
     BASE_IMAGE wins; then what is here; then the official image if a registry answers; then `images/base/bootstrap`.
     Raises EnvironmentProblem.
     """
-    from docker.errors import ImageNotFound
-
-    wanted = os.environ.get("BASE_IMAGE", BASE)
-    try:
-        client.inspect_image(wanted)
+    wanted = os.environ.get("BASE_IMAGE")
+    if wanted is not None:
+        if _labels(client, wanted) is None:
+            raise EnvironmentProblem(
+                f"BASE_IMAGE {wanted!r}: the engine has no such image", hint=f"docker pull {wanted}"
+            )
         return wanted
-    except ImageNotFound:
-        pass
-    if wanted != BASE:
-        raise EnvironmentProblem(f"BASE_IMAGE {wanted!r}: the engine has no such image", hint=f"docker pull {wanted}")
-    if take_official(client, (_pinned(project), OFFICIAL), BASE, say):
+    recipe = recipe_of(project)
+    labels = _labels(client, BASE)
+    if labels is not None and labels.get(RECIPE) == recipe:
+        return BASE
+    if take_official(client, (_pinned(project), OFFICIAL), BASE, say, recipe):
         return BASE
     say(f"no registry gives {OFFICIAL}: making the base image from the Debian mirror")
-    return _bootstrap(project)
+    return _bootstrap(project, recipe)
 
 
-def take_official(client: APIClient, references: Sequence[str], target: str, say: Callable[[str], None]) -> bool:
-    """Pull the first of `references` that the registry has and tag it `target`, without pip; return False if none can be had."""
+def recipe_of(project: Path) -> str:
+    """Return the digest of how the base image is made."""
+    parts = [_TRIMMED.encode(), *((project / f"images/base/{name}").read_bytes() for name in ("bootstrap", "digest"))]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()
+
+
+def _labels(client: APIClient, image: str) -> dict[str, str] | None:
+    from docker.errors import ImageNotFound
+
+    try:
+        return client.inspect_image(image)["Config"].get("Labels") or {}
+    except ImageNotFound:
+        return None
+
+
+def take_official(
+    client: APIClient, references: Sequence[str], target: str, say: Callable[[str], None], recipe: str = ""
+) -> bool:
+    """Pull the first of `references` that the registry has and tag it `target`, trimmed; return False if none can be had."""
     from docker.errors import APIError, NotFound
     from requests.exceptions import RequestException
 
     for reference in references:
         try:
             client.pull(reference)
-            _trim(client, reference, target)
+            _trim(client, reference, target, recipe)
         except APIError as error:
             if not isinstance(error, NotFound) and "manifest unknown" not in str(error.explanation):
                 return False
@@ -64,16 +85,17 @@ def take_official(client: APIClient, references: Sequence[str], target: str, say
     return False
 
 
-def _trim(client: APIClient, reference: str, target: str) -> None:
+def _trim(client: APIClient, reference: str, target: str, recipe: str) -> None:
     repository, _, tag = target.rpartition(":")
     host = client.create_host_config(network_mode="none")
-    container = client.create_container(reference, command=["sh", "-c", _NOT_AT_RUN_TIME], host_config=host)["Id"]
+    container = client.create_container(reference, command=["sh", "-c", _TRIMMED], host_config=host)["Id"]
     try:
         client.start(container)
         code = client.wait(container)["StatusCode"]
         if code:
-            raise EnvironmentProblem(f"image {reference} cannot be trimmed: `rm` ended with code {code}")
-        changes = ['CMD ["python3"]', "ENTRYPOINT []", f'LABEL io.intermodal.base="{reference}"']
+            raise EnvironmentProblem(f"image {reference} cannot be trimmed: ended with code {code}")
+        label = f'LABEL io.intermodal.base="{reference}" {RECIPE}="{recipe}"'
+        changes = ['CMD ["python3"]', "ENTRYPOINT []", label]
         client.commit(container, repository, tag, changes="\n".join(changes))
     finally:
         client.remove_container(container, force=True)
@@ -84,8 +106,10 @@ def _pinned(project: Path) -> str:
     return f"{OFFICIAL}@{(project / 'images/base/digest').read_text(encoding='ascii').strip()}"
 
 
-def _bootstrap(project: Path) -> str:
-    done = subprocess.run([str(project / "images/base/bootstrap"), BASE], capture_output=True, text=True)
+def _bootstrap(project: Path, recipe: str) -> str:
+    environment = {**os.environ, "RECIPE": recipe}
+    command = [str(project / "images/base/bootstrap"), BASE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no output"])[-1]
         raise EnvironmentProblem(

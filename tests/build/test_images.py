@@ -13,6 +13,7 @@ import docker
 import pytest
 
 from intermodal.backends.docker.client import connect
+from intermodal.backends.docker.images import content_digest
 from intermodal.build.context import recipes
 from intermodal.build.images import INPUTS, build_images, reference
 from intermodal.errors import BadInput, EnvironmentProblem
@@ -119,6 +120,7 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
         f"COPY components/{name} /app/components/{name}\nRUN python3 -m compileall -q /app\n"
     )
     shutil.copy(PROJECT / "images/install", project / "images/install")
+    shutil.copytree(PROJECT / "images/base", project / "images/base")
     (project / f"components/{name}/__main__.py").write_text("print('hello')\n")
     (project / f"components/{name}/requirements.txt").write_text("")
     (project / "requirements/build.txt").write_text("")
@@ -149,6 +151,18 @@ def test_equal_inputs_build_once_and_a_change_builds_again(tiny: Path, tmp_path:
     assert recorded["tiny-build-test"]["id"] == third.id
     with closing(docker.from_env()) as client:
         assert len(client.images.get(third.id).labels[INPUTS]) == 64
+
+
+def test_two_builds_of_one_commit_are_the_same_files(tiny: Path, tmp_path: Path) -> None:
+    with closing(connect()) as client:
+        made = []
+        for name in ("one", "other"):
+            built = _build(tiny, tmp_path / name)
+            made.append((built.id, content_digest(client, client.inspect_image(built.id), None)))
+            client.remove_image(built.id, force=True)  # and with it what the builder would take again
+    (one, one_content), (other, other_content) = made
+    assert one != other
+    assert one_content == other_content
 
 
 def test_a_failed_build_names_the_image_the_instruction_and_the_last_words(tiny: Path, tmp_path: Path) -> None:

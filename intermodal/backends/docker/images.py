@@ -8,6 +8,7 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -163,16 +164,23 @@ def _remember(path: Path, digest: str) -> None:
         (folder / "digest").replace(path)
 
 
-def _files(client: APIClient, image: str) -> Iterator[tuple[Any, ...]]:
-    """Yield (path, kind, mode, size, sha256 or link target) of all files of an image, read as one stream."""
+@contextmanager
+def files_of(client: APIClient, image: str) -> Iterator[tarfile.TarFile]:
+    """Yield all files of an image as one stream, to be read once from its begin to its end."""
     # Never started: it exists to be exported, and any command will do.
     container = client.create_container(image, command=["-"], labels=owner_labels("export"))["Id"]
     try:
         stream = _ChunkReader(client.export(container, chunk_size=1024 * 1024))
         with tarfile.open(fileobj=io.BufferedReader(stream, 1024 * 1024), mode="r|") as archive:
-            yield from _manifest(archive)
+            yield archive
     finally:
         client.remove_container(container, force=True, v=True)
+
+
+def _files(client: APIClient, image: str) -> Iterator[tuple[Any, ...]]:
+    """Yield (path, kind, mode, size, sha256 or link target) of all files of an image."""
+    with files_of(client, image) as archive:
+        yield from _manifest(archive)
 
 
 def _manifest(archive: tarfile.TarFile) -> Iterator[tuple[Any, ...]]:
