@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from docker import APIClient
 
 from intermodal.backends.docker.client import connect
-from intermodal.build.push import lock_baked
 from intermodal.build.scan import scan_config, scan_image
-from intermodal.errors import BadInput, EnvironmentProblem
+from intermodal.errors import EnvironmentProblem
 
 IMAGE = "intermodal-test/scan:dev"
 KEY = f"-----BEGIN PRIVATE KEY-----\n{'A' * 64}\n-----END PRIVATE KEY-----\n"
@@ -81,17 +78,3 @@ def test_how_an_image_starts() -> None:
     assert scan_config({"User": "10001:10001", "Env": ["PATH=/bin", "LANG=C"]}) == []
     assert scan_config({"User": "0:0"}) == scan_config({}) == ["its user is root"]
     assert scan_config({"User": "1", "Env": ["API_TOKEN=x"]}) == ["variable API_TOKEN looks like a secret"]
-
-
-def test_what_a_bake_pushed_is_locked_by_its_digests(tmp_path: Path) -> None:
-    metadata, lock = tmp_path / "metadata.json", tmp_path / "registry.json"
-    lock.write_text(
-        json.dumps({"intermodal/selector:dev": "there/selector@sha256:0", "other:dev": "there/other@sha256:1"})
-    )
-    pushed = {"containerimage.digest": "sha256:2", "buildx.build.ref": "default/default/x"}
-    metadata.write_text(json.dumps({"selector": pushed, "torch": pushed, "buildx.build.warnings": [{}]}))
-    assert lock_baked(metadata, "there", lock) == {"intermodal/selector:dev": "there/selector@sha256:2"}
-    assert json.loads(lock.read_text())["other:dev"] == "there/other@sha256:1"
-    metadata.write_text(json.dumps({"selector": {}}))
-    with pytest.raises(BadInput, match="is no metadata of a bake that pushed images"):
-        lock_baked(metadata, "there", lock)
