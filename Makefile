@@ -36,9 +36,9 @@ tools: venv
 	@.venv/bin/python -m tests.support.azurite
 
 test: images tools ## all tests, on a real engine, the real images and a real browser
-	@# Exit code 5: TESTS names none of one kind. What uses the engine runs one after another: it measures, kills and fills disks.
-	.venv/bin/python -m pytest $(TESTS) -m "not engine and not browser" -n auto || [ $$? = 5 ]
-	.venv/bin/python -m pytest $(TESTS) -m "engine or browser" || [ $$? = 5 ]
+	@# Exit code 5: TESTS names none of one kind.
+	.venv/bin/python -m pytest $(TESTS) -m "not alone" -n auto --dist worksteal || [ $$? = 5 ]
+	.venv/bin/python -m pytest $(TESTS) -m alone || [ $$? = 5 ]
 
 test-fast: venv ## within a minute: the quick tests that need no engine and no browser, on all cores
 	.venv/bin/python -m pytest $(TESTS) -m "not engine and not browser and not slow" -n auto

@@ -64,11 +64,21 @@ SLOW = (
 """What `make test-fast` leaves to `make test`: it starts many processes, waits, or draws many examples."""
 
 
+TOGETHER = ("backends/azureml", "components", "engine", "jobs")
+"""Tests with an engine that get on with others beside them. All others run alone: they measure, kill, fill disks, count containers."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         path = item.path.relative_to(_HERE).as_posix() if item.path.is_relative_to(_HERE) else ""
-        if any(path == name or path.startswith(f"{name}/") for name in SLOW):
+        if _is_in(path, SLOW):
             item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("browser") or (item.get_closest_marker("engine") and not _is_in(path, TOGETHER)):
+            item.add_marker(pytest.mark.alone)
+
+
+def _is_in(path: str, names: tuple[str, ...]) -> bool:
+    return any(path == name or path.startswith(f"{name}/") for name in names)
 
 
 @dataclass
