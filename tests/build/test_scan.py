@@ -53,7 +53,7 @@ def _build(client: APIClient) -> None:
     files["/opt/fine-3.dist-info/METADATA"] = ("", 0o644)
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
-        dockerfile = "FROM intermodal/base:dev\nCOPY files/ /\nUSER 10001\n"
+        dockerfile = "FROM intermodal/base:dev\nCOPY files/ /\nRUN chmod u+s /opt/setuid\nUSER 10001\n"
         for path, (text, mode) in {
             "/Dockerfile": (dockerfile, 0o644),
             **{f"/files{p}": f for p, f in files.items()},
