@@ -100,6 +100,8 @@ def ner_model_factory(
             seed=seed,
             threads=cpus,
         )
+        # Like a search, a training that is killed goes on where it stood.
+        kubernetes.mount_pvc(trained, pvc_name="intermodal-studies", mount_path="/state")
         _sized(trained, cpus)
         converted = converter(model=trained.outputs["model"], dataset=documents.outputs["dataset"], gate=gate)
         _sized(converted, cpus)

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+import resource
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from components.kfp_io import json_argument, run_step, write_executor_output
-from components.trainer.settings import parse_hyperparameters, parse_training, read_assignments
+from components.kfp_io import json_argument, mounted, run_step, write_executor_output
+from components.tracking_file import TrackingFile, open_tracking_file
+from components.trainer.backbone import read_backbone
+from components.trainer.settings import (
+    Hyperparameters,
+    TrainingSettings,
+    parse_hyperparameters,
+    parse_training,
+    read_assignments,
+)
 from components.trainer.tracking import open_tracking, score_name
+
+if TYPE_CHECKING:
+    from components.trainer.training import Epoch, Result
 
 
 def main(argv: Sequence[str]) -> None:
@@ -29,6 +42,11 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--training", default="{}", help="JSON object")
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--threads", type=int, default=0, help="0: OMP_NUM_THREADS, else all cores")
+    parser.add_argument(
+        "--warm-start", type=Path, help="model folder of an earlier training, whose weights it begins with"
+    )
+    parser.add_argument("--state", default="", help="folder that outlives this process; checkpoints lie in it")
+    parser.add_argument("--checkpoint-seconds", type=float, default=60, help="between two checkpoints at least")
     parser.add_argument("--model", type=Path, required=True, help="output: the model folder")
     parser.add_argument("--executor-output", type=Path, help="output: metrics")
     parser.add_argument(
@@ -47,30 +65,79 @@ def main(argv: Sequence[str]) -> None:
     tracking = open_tracking(os.environ, required=arguments.must_track)
 
     # torch takes seconds to import; a mistyped setting should not wait for it.
+    from components.trainer.checkpoint import open_checkpoints, training_identity
     from components.trainer.data import load_data
     from components.trainer.output import write_model
-    from components.trainer.training import train
+    from components.trainer.training import Extras, train
+    from components.trainer.warm_start import read_warm_start
 
-    data = load_data(arguments.dataset)
+    data, seed = load_data(arguments.dataset), arguments.seed
+    start = read_warm_start(arguments.warm_start, arguments.backbone) if arguments.warm_start else None
+    told = _told(open_tracking_file(), hyperparameters, settings)
     tracking.start(asdict(hyperparameters), settings)
-    result = train(data, arguments.backbone, hyperparameters, settings, arguments.seed, tracking.epoch)
-    write_model(arguments.model, result, data, arguments.backbone, hyperparameters, settings, arguments.seed)
+    facts = {
+        "dataset": data.content_sha256,
+        "backbone": read_backbone(arguments.backbone).text,
+        "hyperparameters": asdict(hyperparameters),
+        "training": asdict(settings),
+        "seed": seed,
+        "warm_start": start and start.sha256,
+    }
+    state = mounted(arguments.state) if arguments.state else None
+    with open_checkpoints(state, lambda: training_identity(facts), arguments.checkpoint_seconds, _say) as checkpoints:
+        extras = Extras(start, checkpoints, told)
+        result = train(data, arguments.backbone, hyperparameters, settings, seed, tracking.epoch, extras=extras)
+        write_model(arguments.model, result, data, arguments.backbone, hyperparameters, settings, seed, start)
+        if checkpoints is not None:
+            checkpoints.discard()
     if settings.all_data:
         print(f"learned from all documents for {len(result.history)} epochs")
     else:
         print(f"best epoch {result.best_epoch}: validation macro-F1 {result.scores.macro_f1:.4f}")
     if arguments.executor_output:
-        seconds = [epoch.seconds for epoch in result.history]
-        part = score_name(settings)
-        metrics = {
-            f"{part}_macro_f1": result.scores.macro_f1,
-            f"{part}_micro_f1": result.scores.micro_f1,
-            "best_epoch": result.best_epoch,
-            "epochs": len(result.history),
-            "loss": result.history[result.best_epoch - 1].loss,
-            "seconds_per_epoch": sum(seconds) / len(seconds),
+        write_executor_output(arguments.executor_output, {"metrics": _metrics(result, settings)})
+
+
+def _told(file: TrackingFile, hyperparameters: Hyperparameters, settings: TrainingSettings) -> Callable[[Epoch], None]:
+    """Tell the settings, and return what tells an epoch: its curves, how fast it was, and the memory it took so far."""
+    file.params({**asdict(settings), **asdict(hyperparameters)})
+    part = score_name(settings)
+
+    def tell(epoch: Epoch) -> None:
+        scores = {
+            "loss": epoch.loss,
+            f"{part}_epoch_macro_f1": epoch.macro_f1,
+            f"{part}_epoch_micro_f1": epoch.micro_f1,
         }
-        write_executor_output(arguments.executor_output, {"metrics": metrics})
+        speed = {"tokens_per_second": epoch.tokens_per_second, "peak_memory_mib": peak_memory_mib()}
+        file.metrics({**scores, **speed}, step=epoch.number)
+
+    return tell
+
+
+def _metrics(result: Result, settings: TrainingSettings) -> Mapping[str, float]:
+    seconds = [epoch.seconds for epoch in result.history]
+    speeds = [epoch.tokens_per_second for epoch in result.history]
+    part = score_name(settings)
+    return {
+        f"{part}_macro_f1": result.scores.macro_f1,
+        f"{part}_micro_f1": result.scores.micro_f1,
+        "best_epoch": result.best_epoch,
+        "epochs": len(result.history),
+        "loss": result.history[result.best_epoch - 1].loss,
+        "seconds_per_epoch": sum(seconds) / len(seconds),
+        "tokens_per_second": sum(speeds) / len(speeds),
+        "peak_memory_mib": peak_memory_mib(),
+    }
+
+
+def peak_memory_mib() -> float:
+    """Return the most memory that this process has held, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts in KiB
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ def trainer(
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
     threads: int = 0,
+    warm_start: dsl.Input[dsl.Model] = None,
+    state: str = "/state",
 ):
     """Fine-tune a backbone to find entities; keep the epoch with the best validation span macro-F1.
 
@@ -27,6 +29,8 @@ def trainer(
         model: the model folder.
         metrics: scores on validation, epochs, time.
         threads: threads to compute with; 0 takes OMP_NUM_THREADS, else all cores.
+        warm_start: model folder of an earlier training on the same backbone, whose weights it begins with.
+        state: folder of a volume that outlives the task; a training that was killed goes on from its checkpoint there.
     """
     return dsl.ContainerSpec(
         image=image("trainer"),
@@ -46,6 +50,9 @@ def trainer(
             model.path,
             "--threads",
             threads,
+            dsl.IfPresentPlaceholder(input_name="warm_start", then=["--warm-start", warm_start.path]),
+            "--state",
+            state,
             "--executor-output",
             "{{$.outputs.output_file}}",
         ],

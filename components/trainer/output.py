@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from components.trainer.data import TrainingData
     from components.trainer.settings import Hyperparameters, TrainingSettings
     from components.trainer.training import Result
+    from components.trainer.warm_start import WarmStart
 
 SCHEMA_VERSION = 1
 
@@ -28,6 +29,7 @@ def write_model(
     hyperparameters: Hyperparameters,
     settings: TrainingSettings,
     seed: int,
+    warm_start: WarmStart | None = None,
 ) -> None:
     """Write config.json, model.safetensors, tokenizer.json, ner.json and history.json into `folder`.
 
@@ -53,6 +55,7 @@ def write_model(
             "training": dataclasses.asdict(settings),
             "seed": seed,
             "dataset_sha256": data.content_sha256,
+            **({"warm_start_sha256": warm_start.sha256} if warm_start else {}),
             # The score of a refit is of documents that it has learned from; whoever reads it must be able to tell.
             "scores": {
                 "validation": {**result.scores.as_json(), **({"learned_from": True} if settings.all_data else {})}

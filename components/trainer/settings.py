@@ -38,6 +38,8 @@ class TrainingSettings:
     epochs: at most this many passes. patience: stop after so many epochs without a better validation score; 0 never
     stops. max_tokens: length of a window, special tokens included. stride: tokens that neighbouring windows share.
     all_data: learn from the validation documents too, for all `epochs`, and keep the last one: the refit of a final model.
+    class_weighting: how much rare labels count for in the loss, from 0 (each token the same) to 1 (each label the same).
+    mixed_precision: multiply in bfloat16; the weights stay float32.
     """
 
     epochs: int = 6
@@ -48,6 +50,8 @@ class TrainingSettings:
     warmup_ratio: float = 0.1
     max_grad_norm: float = 1.0
     all_data: bool = False
+    class_weighting: float = 0.0
+    mixed_precision: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ _RANGES: Mapping[str, _Range] = {
     "patience": _Range(0, 10_000),
     "max_tokens": _Range(8, 100_000),
     "stride": _Range(0, 100_000),
+    "class_weighting": _Range(0, 1),
 }
 
 _Settings = TypeVar("_Settings", Hyperparameters, TrainingSettings)

@@ -1,11 +1,10 @@
-"""The training loop, used by the trainer and by each trial of a search."""
+"""A training from its backbone to its best epoch, used by the trainer and by each trial of a search."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,36 +14,32 @@ import torch
 from components.kfp_io import StepError
 from components.ner.metrics import Scores, span_scores
 from components.ner.predict import Tagger, WindowSettings
-from components.trainer.data import (
-    IGNORED,
-    Batch,
-    TrainingData,
-    Window,
-    collate,
-    make_windows,
-    plan_batches,
-    window_settings,
-)
+from components.trainer.checkpoint import Checkpoints
+from components.trainer.data import TrainingData, make_windows, window_settings
+from components.trainer.loop import Diverged, Loop
 from components.trainer.model import load_model, load_tokenizer, make_repeatable
 from components.trainer.settings import Hyperparameters, TrainingSettings
+from components.trainer.warm_start import WarmStart, apply_warm_start
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-
-class Diverged(StepError):
-    """Training cannot go on: the loss or the gradients are no longer numbers."""
+__all__ = ["Diverged", "Epoch", "Result", "infer_with", "train"]
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the training data: mean loss a token, and strict span scores on validation documents."""
+    """One pass over the training data: mean loss a token, strict span scores on validation documents, and how fast it was.
+
+    `tokens_per_second` are labelled tokens learned from in a second of training, scoring left out.
+    """
 
     number: int
     loss: float
     macro_f1: float
     micro_f1: float
     seconds: float
+    tokens_per_second: float
 
 
 @dataclass(frozen=True)
@@ -59,6 +54,15 @@ class Result:
     scores: Scores
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What a training may have beside its settings. `report` hears of each epoch that this process ran."""
+
+    warm_start: WarmStart | None = None
+    checkpoints: Checkpoints | None = None
+    report: Callable[[Epoch], None] | None = None
+
+
 def train(
     data: TrainingData,
     backbone: Path,
@@ -67,55 +71,128 @@ def train(
     seed: int,
     on_epoch: Callable[[int, float], None] | None = None,
     log: Callable[[str], None] | None = None,
+    extras: Extras | None = None,
 ) -> Result:
     """Fine-tune `backbone` on `data`; return the model of the epoch with the best validation span macro-F1.
 
     Stops early after `settings.patience` epochs without a better score; epochs before the first span is found do not
     count. With `settings.all_data` it learns from the validation documents too, and the last epoch is kept: no score could
     choose one. `on_epoch(number, macro_f1)` is called after each epoch, from 1 on, and may raise to end the training.
-    The same arguments on the same machine and thread count give the same weights.
+    The same arguments on the same machine and thread count give the same weights, interrupted or not.
     Raises Diverged when the loss is no number, StepError for a backbone that cannot be used.
     """
-    log = log or _print
+    log, extras = log or _print, extras or Extras()
     make_repeatable(seed)
     tokenizer = load_tokenizer(backbone)
     labels = data.labels
     model = load_model(backbone, labels, hyperparameters.dropout, settings.max_tokens)
+    if extras.warm_start is not None:
+        known = apply_warm_start(model, labels, extras.warm_start)
+        log(f"warm start: {known} of {len(labels)} labels are known")
     pad_id = model.config.pad_token_id or 0
     window = window_settings(tokenizer, settings.max_tokens, settings.stride, pad_id)
     documents = [*data.train, *data.validation] if settings.all_data else data.train
     examples = make_windows(documents, tokenizer, labels, window)
+    loop = Loop(model, examples, hyperparameters, settings, pad_id, seed)
     tagger = Tagger(tokenizer, labels, window, infer_with(model))
-    loop = _Loop(model, examples, hyperparameters, settings.epochs, pad_id, np.random.default_rng(seed))
-    gold = [document.spans for document in data.validation]
-
-    history: list[Epoch] = []
-    best: Scores | None = None
-    best_epoch = 0
-    best_weights: dict[str, torch.Tensor] = {}
-    for number in range(1, settings.epochs + 1):
-        started = time.perf_counter()
-        loss = loop.run_epoch(number)
-        scores = span_scores(gold, [tagger.tag(document.text) for document in data.validation], data.entity_types)
-        epoch = Epoch(number, loss, scores.macro_f1, scores.micro_f1, time.perf_counter() - started)
-        history.append(epoch)
-        log(
-            f"epoch {number}/{settings.epochs}  loss {loss:.4f}  validation macro-F1 {epoch.macro_f1:.4f}  "
-            f"{epoch.seconds:.1f} s"
-        )
-        if best is None or settings.all_data or scores.macro_f1 > best.macro_f1 or best.macro_f1 == 0:
-            best, best_epoch = scores, number
-            best_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    progress = _Progress(model, loop, settings, extras.checkpoints)
+    progress.go_on(log)
+    while not progress.ended(log):
+        epoch, scores = _run_epoch(loop, progress, tagger, data, settings, log)
+        progress.add(epoch, scores)
+        if extras.report is not None:
+            extras.report(epoch)
         if on_epoch is not None:
-            on_epoch(number, scores.macro_f1)
-        if settings.patience and number - best_epoch >= settings.patience:
-            log(f"stopped early: no better score since epoch {best_epoch}")
-            break
-    if best is None:
+            on_epoch(epoch.number, epoch.macro_f1)
+    if progress.best is None:
         raise StepError("training ran no epoch")
-    model.load_state_dict(best_weights)
+    model.load_state_dict(progress.best_weights)
     model.eval()
-    return Result(model, labels, window, history, best_epoch, best)
+    return Result(model, labels, window, progress.history, progress.best_epoch, progress.best)
+
+
+def _run_epoch(
+    loop: Loop,
+    progress: _Progress,
+    tagger: Tagger,
+    data: TrainingData,
+    settings: TrainingSettings,
+    log: Callable[[str], None],
+) -> tuple[Epoch, Scores]:
+    number, started = len(progress.history) + 1, time.perf_counter()
+    loss, speed = loop.run_epoch(number, progress.save)
+    gold = [document.spans for document in data.validation]
+    scores = span_scores(gold, [tagger.tag(document.text) for document in data.validation], data.entity_types)
+    epoch = Epoch(number, loss, scores.macro_f1, scores.micro_f1, time.perf_counter() - started, speed)
+    log(
+        f"epoch {number}/{settings.epochs}  loss {loss:.4f}  validation macro-F1 {epoch.macro_f1:.4f}  "
+        f"{epoch.seconds:.1f} s  {speed:,.0f} tokens/s"
+    )
+    return epoch, scores
+
+
+class _Progress:
+    """The epochs so far and the best of them, here and in the checkpoint."""
+
+    def __init__(
+        self, model: PreTrainedModel, loop: Loop, settings: TrainingSettings, checkpoints: Checkpoints | None
+    ) -> None:
+        self._model = model
+        self._loop = loop
+        self._settings = settings
+        self._checkpoints = checkpoints
+        self.history: list[Epoch] = []
+        self.best: Scores | None = None
+        self.best_epoch = 0
+        self.best_weights: dict[str, torch.Tensor] = {}
+
+    def add(self, epoch: Epoch, scores: Scores) -> None:
+        """Keep an epoch, and its weights if it is the best."""
+        self.history.append(epoch)
+        if (
+            self.best is None
+            or self._settings.all_data
+            or scores.macro_f1 > self.best.macro_f1
+            or self.best.macro_f1 == 0
+        ):
+            self.best, self.best_epoch = scores, epoch.number
+            self.best_weights = {name: tensor.clone() for name, tensor in self._model.state_dict().items()}
+        self.save()
+
+    def ended(self, log: Callable[[str], None]) -> bool:
+        """Return whether there is no epoch left, or no hope of a better one."""
+        done, patience = len(self.history), self._settings.patience
+        if done and patience and done - self.best_epoch >= patience:
+            if done < self._settings.epochs:
+                log(f"stopped early: no better score since epoch {self.best_epoch}")
+            return True
+        return done >= self._settings.epochs
+
+    def save(self) -> None:
+        """Leave a checkpoint, if it is time for one."""
+        if self._checkpoints is not None:
+            self._checkpoints.save(self._state)
+
+    def _state(self) -> Mapping[str, Any]:
+        return {
+            **self._loop.state(),
+            "history": [asdict(epoch) for epoch in self.history],
+            "best": self.best.as_json() if self.best else None,
+            "best_epoch": self.best_epoch,
+            "best_weights": self.best_weights,
+        }
+
+    def go_on(self, log: Callable[[str], None]) -> None:
+        """Take the place of the training's last checkpoint, if it has one."""
+        state = self._checkpoints.load() if self._checkpoints is not None else None
+        if state is None:
+            return
+        self._loop.load(state)
+        self.history = [Epoch(**epoch) for epoch in state["history"]]
+        self.best = Scores(**state["best"]) if state["best"] else None
+        self.best_epoch = int(state["best_epoch"])
+        self.best_weights = state["best_weights"]
+        log(f"going on after {len(self.history)} epochs and {state['done']} steps")
 
 
 def _print(line: str) -> None:
@@ -133,93 +210,3 @@ def infer_with(model: PreTrainedModel) -> Callable[[np.ndarray, np.ndarray], np.
         return logits
 
     return infer
-
-
-def learning_rate_factor(step: int, total: int, warmup: int) -> float:
-    """Return the share of the peak rate at optimiser step `step`, from 0: linear rise over `warmup`, linear fall."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return (total - step) / max(1, total - warmup)
-
-
-class _Loop:
-    """AdamW over all windows, epoch by epoch."""
-
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        examples: Sequence[Window],
-        hyperparameters: Hyperparameters,
-        epochs: int,
-        pad_id: int,
-        random: np.random.Generator,
-    ) -> None:
-        self._model = model
-        self._examples = examples
-        self._hyperparameters = hyperparameters
-        self._pad_id = pad_id
-        self._random = random
-        batches = math.ceil(len(examples) / hyperparameters.batch_size)
-        total = epochs * math.ceil(batches / hyperparameters.gradient_accumulation)
-        warmup = math.ceil(total * hyperparameters.warmup_ratio)
-        self._optimizer = _optimizer(model, hyperparameters)
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._optimizer, lambda step: learning_rate_factor(step, total, warmup)
-        )
-
-    def run_epoch(self, number: int) -> float:
-        """Train on every window once; return the mean loss of a token. Raises Diverged."""
-        self._model.train()
-        lengths = [len(example.input_ids) for example in self._examples]
-        plan = plan_batches(lengths, self._hyperparameters.batch_size, self._random)
-        group = self._hyperparameters.gradient_accumulation
-        loss, tokens = 0.0, 0
-        for start in range(0, len(plan), group):
-            batches = [
-                collate([self._examples[index] for index in members], self._pad_id)
-                for members in plan[start : start + group]
-            ]
-            labelled = sum(int((batch.labels != IGNORED).sum()) for batch in batches)
-            step_loss = self._step(batches, labelled)
-            if not math.isfinite(step_loss):
-                raise Diverged(
-                    f"training diverged in epoch {number}: the loss is {step_loss} at learning_rate "
-                    f"{self._hyperparameters.learning_rate:g}",
-                    hint="lower the learning rate, or raise warmup_ratio",
-                )
-            loss, tokens = loss + step_loss, tokens + labelled
-        return loss / tokens
-
-    def _step(self, batches: Sequence[Batch], labelled: int) -> float:
-        """Take one optimiser step on `batches`, whose loss is averaged over all their tokens; return its sum."""
-        total = 0.0
-        for batch in batches:
-            logits = self._model(
-                input_ids=torch.from_numpy(batch.input_ids), attention_mask=torch.from_numpy(batch.attention_mask)
-            ).logits
-            loss = torch.nn.functional.cross_entropy(
-                logits.flatten(0, 1), torch.from_numpy(batch.labels).flatten(), ignore_index=IGNORED, reduction="sum"
-            )
-            (loss / labelled).backward()
-            total += loss.item()
-        norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._hyperparameters.max_grad_norm)
-        if not torch.isfinite(norm):
-            return math.nan
-        self._optimizer.step()
-        self._schedule.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        return total
-
-
-def _optimizer(model: PreTrainedModel, hyperparameters: Hyperparameters) -> torch.optim.AdamW:
-    """Return AdamW; biases and the weights of norms, which have one dimension, are not decayed."""
-    decayed: list[Any] = [weight for weight in model.parameters() if weight.requires_grad and weight.ndim > 1]
-    free: list[Any] = [weight for weight in model.parameters() if weight.requires_grad and weight.ndim <= 1]
-    return torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": hyperparameters.weight_decay},
-            {"params": free, "weight_decay": 0.0},
-        ],
-        lr=hyperparameters.learning_rate,
-        fused=True,
-    )

@@ -87,7 +87,7 @@ TIMED = {
     "selector": {"champion", "decision", "report", "summary"},
 }
 """Outputs that tell how long something took, which no two runs agree on; and metadata that does (by a part of its name)."""
-TIMES = ("seconds", "_ms", "conclusive")
+TIMES = ("seconds", "_ms", "per_second", "memory", "conclusive")
 
 
 def test_the_factory_compiled_for_azureml_makes_the_same_bytes(state: Path, tmp_path: Path):

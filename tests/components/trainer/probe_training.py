@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors.torch import save
 from tokenizers import Tokenizer
 
+from components.kfp_io import StepError
 from components.ner.predict import WindowSettings
-from components.trainer.data import IGNORED, TrainingData, load_data, make_windows
-from components.trainer.model import load_tokenizer
+from components.trainer.data import (
+    IGNORED,
+    TrainingData,
+    Window,
+    load_data,
+    make_windows,
+    plan_batches,
+    window_settings,
+)
+from components.trainer.loop import Loop, class_weights
+from components.trainer.model import load_model, load_tokenizer, make_repeatable
+from components.trainer.output import write_model
 from components.trainer.settings import parse_hyperparameters, parse_training
-from components.trainer.training import train
+from components.trainer.training import Extras, train
+from components.trainer.warm_start import apply_warm_start, read_warm_start
 
 
 def digest(model: torch.nn.Module) -> str:
@@ -33,14 +48,103 @@ def covered(data: TrainingData, tokenizer: Tokenizer, window: WindowSettings) ->
     return held == [token for item in data.train for token in tokenizer.encode(item.text, add_special_tokens=False).ids]
 
 
+def accumulation(data: TrainingData, backbone: Path) -> dict[str, float]:
+    """Return how far the gradient of six windows in one batch is from that in three batches, and the largest of its numbers.
+
+    After one step, AdamW's running mean of the gradients is a tenth of the first.
+    """
+    settings = parse_training({"epochs": 1, "max_tokens": 64, "stride": 16})
+    found = []
+    for size, group in ((6, 1), (2, 3)):
+        values = {"batch_size": size, "gradient_accumulation": group, "dropout": 0, "max_grad_norm": 1e9}
+        make_repeatable(3)
+        model = load_model(backbone, data.labels, 0.0, 64)
+        window = window_settings(load_tokenizer(backbone), 64, 16, 0)
+        examples = make_windows(data.train, load_tokenizer(backbone), data.labels, window)[:6]
+        loop = Loop(model, examples, parse_hyperparameters(values, settings), settings, 0, 3)
+        loop.run_epoch(1, lambda: None)
+        found.append([state["exp_avg"] for state in loop.state()["optimizer"]["state"].values()])
+    differences = [float((one - three).abs().max()) for one, three in zip(*found, strict=True)]
+    return {"difference": max(differences), "largest": max(float(tensor.abs().max()) for tensor in found[0])}
+
+
+def grouping() -> dict[str, float | bool]:
+    random = np.random.default_rng(5)
+    lengths = random.integers(3, 200, size=512).tolist()
+
+    def padding(plan: list[list[int]]) -> int:
+        return sum(max(lengths[i] for i in batch) * len(batch) - sum(lengths[i] for i in batch) for batch in plan)
+
+    plan = plan_batches(lengths, 8, random)
+    order = random.permutation(len(lengths)).tolist()
+    return {
+        "once": sorted(index for batch in plan for index in batch) == list(range(len(lengths))),
+        "padding": padding(plan),
+        "padding_at_random": padding([order[at : at + 8] for at in range(0, len(order), 8)]),
+    }
+
+
+def weights_of_classes() -> dict[str, list[float] | None]:
+    marked = np.array([IGNORED] + [0] * 90 + [1] * 9 + [2] + [IGNORED])
+    example = Window(np.zeros_like(marked), marked)
+    found = {weighting: class_weights([example], 4, weighting) for weighting in (0, 0.5, 1)}
+    return {f"{key:g}": None if value is None else value.tolist() for key, value in found.items()}
+
+
+def refusal(folder: Path, backbone: Path, labels: list[str]) -> str:
+    try:
+        apply_warm_start(load_model(backbone, labels, 0.0, 64), labels, read_warm_start(folder, backbone))
+    except StepError as error:
+        return error.message
+    return "was taken"
+
+
+def warm_starts(folder: Path, data: TrainingData, backbone: Path) -> dict[str, object]:
+    """Return what a warm start from the model in `folder` takes for the same labels and for others, and what it refuses."""
+    facts: dict[str, object] = {}
+    start = read_warm_start(folder, backbone)
+    for name, labels in (("same", data.labels), ("other", ["O", "B-PERSON", "I-PERSON", "B-NEW", "I-NEW"])):
+        make_repeatable(77)
+        model = load_model(backbone, labels, 0.0, 64)
+        known = apply_warm_start(model, labels, start)
+        state = model.state_dict()
+        body = all(torch.equal(state[key], start.weights[key]) for key in state if key.startswith("bert."))
+        head = start.weights["classifier.weight"]
+        rows = [
+            label in start.labels and torch.equal(row, head[list(start.labels).index(label)])
+            for label, row in zip(labels, state["classifier.weight"], strict=True)
+        ]
+        facts[name] = {"known": known, "body": body, "rows": rows}
+    for name in ("tokenizer", "missing"):
+        changed = Path("/tmp") / name
+        shutil.copytree(folder, changed)
+        if name == "tokenizer":
+            (changed / "tokenizer.json").write_text((folder / "tokenizer.json").read_text() + " ")
+        else:
+            fewer = {key: tensor for key, tensor in start.weights.items() if "layer.1.output" not in key}
+            (changed / "model.safetensors").write_bytes(save(fewer))
+        facts[name] = refusal(changed, backbone, data.labels)
+    facts["nothing"] = refusal(Path("/tmp"), backbone, data.labels)
+    return facts
+
+
 def main() -> None:
     request = json.loads(sys.argv[1])
     data, backbone = load_data(Path("/dataset")), Path("/backbone")
-    facts = {}
+    facts = {
+        "accumulation": accumulation(data, backbone),
+        "grouping": grouping(),
+        "class_weights": weights_of_classes(),
+    }
+    folder = Path("/tmp/model")
     for name, variant in request.items():
         settings = parse_training({"epochs": 1, "max_tokens": 64, "stride": 16, **variant.get("training", {})})
         hyperparameters = parse_hyperparameters(variant.get("hyperparameters", {}), settings)
-        result = train(data, backbone, hyperparameters, settings, variant.get("seed", 13), log=lambda line: None)
+        extras = Extras(warm_start=read_warm_start(folder, backbone) if variant.get("warm_start") else None)
+        seed = variant.get("seed", 13)
+        result = train(data, backbone, hyperparameters, settings, seed, log=lambda line: None, extras=extras)
+        if name == "base":
+            write_model(folder, result, data, backbone, hyperparameters, settings, seed)
         rates = {module.p for module in result.model.modules() if isinstance(module, torch.nn.Dropout)}
         tokenizer = load_tokenizer(backbone)
         windows = make_windows(data.train, tokenizer, data.labels, result.window)
@@ -53,6 +157,7 @@ def main() -> None:
             "tokens": sum(len(tokenizer.encode(item.text, add_special_tokens=False).ids) for item in data.train),
             "covered": covered(data, tokenizer, replace(result.window, stride=0)),
         }
+    facts["warm_start_weights"] = warm_starts(folder, data, backbone)
     print("FACTS " + json.dumps(facts))
 
 

@@ -76,6 +76,12 @@ def test_a_refit_is_asked_for_by_true_alone():
         parse_training({"all_data": 1})
 
 
+def test_how_much_rare_labels_count_has_a_range_and_a_default_that_changes_nothing():
+    assert (TrainingSettings().class_weighting, TrainingSettings().mixed_precision) == (0, False)
+    with pytest.raises(StepError, match=r"class_weighting is 1\.5, it must be at least 0 and at most 1"):
+        parse_training({"class_weighting": 1.5})
+
+
 def test_single_hyperparameters_need_no_quoting():
     assert read_assignments(["learning_rate=1e-05", "batch_size=4", "dropout=-0.0"]) == {
         "learning_rate": 1e-05, "batch_size": 4, "dropout": 0.0,

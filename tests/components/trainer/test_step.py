@@ -41,7 +41,8 @@ def test_the_same_training_gives_the_same_bytes_and_a_whole_model_folder(
     for name in ("one", "two"):
         out = tmp_path / name
         out.mkdir()
-        train(run_step, out, few_documents, tiny_backbone).ok()
+        told = {"INTERMODAL_TRACKING_FILE": "/out/told.jsonl"}
+        train(run_step, out, few_documents, tiny_backbone, env=told).ok()
         folders.append(folder_bytes(out / "model"))
     assert folders[0] == folders[1]
     assert set(folders[0]) == {"config.json", "model.safetensors", "tokenizer.json", "ner.json", "history.json"}
@@ -53,6 +54,12 @@ def test_the_same_training_gives_the_same_bytes_and_a_whole_model_folder(
     metrics = json.loads((tmp_path / "one" / "executor_output.json").read_text())
     values = metrics["artifacts"]["metrics"]["artifacts"][0]["metadata"]
     assert values["validation_macro_f1"] == ner["scores"]["validation"]["macro_f1"]
+    assert values["tokens_per_second"] > 0 and 50 < values["peak_memory_mib"] < 10_000
+    told = [json.loads(line) for line in (tmp_path / "two" / "told.jsonl").read_text().splitlines()]
+    assert told[0]["params"]["learning_rate"] == 0.01 and told[0]["params"]["epochs"] == 2
+    assert [line["step"] for line in told[1:]] == [1, 2]
+    assert told[2]["metrics"]["validation_epoch_macro_f1"] == json.loads(folders[0]["history.json"])[1]["macro_f1"]
+    assert told[2]["metrics"]["tokens_per_second"] > 0 and told[2]["metrics"]["peak_memory_mib"] > 50
 
 
 VARIANTS = {
@@ -69,6 +76,9 @@ VARIANTS = {
     "stride": {"training": {"stride": 30}},
     "max_tokens": {"training": {"max_tokens": 48}},
     "epochs": {"training": {"epochs": 2}},
+    "class_weighting": {"training": {"class_weighting": 0.5}},
+    "mixed_precision": {"training": {"mixed_precision": True}},
+    "warm_start": {"warm_start": True},
 }
 
 
@@ -90,6 +100,61 @@ def test_the_same_settings_give_the_same_weights(facts):
 def test_every_setting_changes_the_training(facts, name):
     other = "batch_size" if name == "gradient_accumulation" else "base"
     assert facts[name]["weights"] != facts[other]["weights"]
+
+
+def test_accumulated_batches_make_the_step_of_one_batch(facts):
+    """The same windows in one batch or in three of different lengths, without dropout: the same gradient, up to rounding."""
+    assert facts["accumulation"]["difference"] < 1e-4 * facts["accumulation"]["largest"]
+
+
+def test_batches_hold_neighbours_in_length_and_each_window_once(facts):
+    grouping = facts["grouping"]
+    assert grouping["once"]
+    assert grouping["padding"] < 0.25 * grouping["padding_at_random"]
+
+
+def test_class_weights_raise_rare_labels_and_keep_the_mean(facts):
+    """Labels on 90, 9 and 1 of 100 tokens, and one that never occurs."""
+    balanced, root = facts["class_weights"]["1"], facts["class_weights"]["0.5"]
+    assert balanced == pytest.approx([100 / 90 / 3, 100 / 9 / 3, 100 / 3, 100 / 3])
+    assert [a / root[0] for a in root] == pytest.approx([1, 10**0.5, 90**0.5, 90**0.5])
+    assert 0.90 * root[0] + 0.09 * root[1] + 0.01 * root[2] == pytest.approx(1)
+    assert facts["class_weights"]["0"] is None
+
+
+def test_a_warm_start_takes_the_body_and_the_labels_that_it_knows(facts):
+    warm = facts["warm_start_weights"]
+    assert warm["same"] == {"known": 7, "body": True, "rows": [True] * 7}
+    assert warm["other"] == {"known": 3, "body": True, "rows": [True, True, True, False, False]}
+    assert "its tokenizer is not the backbone's" in warm["tokenizer"]
+    assert "is missing" in warm["missing"] and "is not a model folder" in warm["nothing"]
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_weights(
+    step_engine, run_step, few_documents, tiny_backbone, tmp_path
+):
+    """All documents are learned from, so the last epoch is kept: the weights show every step on either side of the kill."""
+    training = {"epochs": 30, "all_data": True}
+    folders = {name: tmp_path / name for name in ("whole", "killed", "resumed", "state")}
+    for folder in folders.values():
+        folder.mkdir()
+    train(run_step, folders["whole"], few_documents, tiny_backbone, training).ok()
+
+    argv = ["--dataset", "/dataset", "--backbone", "/backbone", "--model", "/out/model", "--state", "/state"]
+    argv += ["--checkpoint-seconds", "0.2", "--training", json.dumps({"max_tokens": 64, "stride": 16} | training)]
+    argv += ["--hyperparameters", json.dumps(LEARNS)]
+    mounts = {few_documents: "/dataset", tiny_backbone: "/backbone", folders["state"]: "/state"}
+    container = step_engine.start("trainer", argv, {**mounts, folders["killed"]: "/out"})
+    for line in container.logs(stream=True, follow=True):
+        if b"epoch 4/" in line:
+            container.kill("SIGKILL")
+    assert step_engine.finish(container, 60).code == 137
+    assert list(folders["state"].glob("trainings/*/checkpoint.pt"))
+
+    resumed = run_step("trainer", argv, {**mounts, folders["resumed"]: "/out"}).ok()
+    assert "going on after" in resumed.stdout and "epoch 1/30" not in resumed.stdout
+    assert folder_bytes(folders["resumed"] / "model") == folder_bytes(folders["whole"] / "model")
+    assert not list(folders["state"].glob("trainings/*/*")), "a training that has left its model leaves nothing else"
 
 
 def test_dropout_reaches_every_dropout_layer(facts):

@@ -1,0 +1,179 @@
+"""AdamW over all windows, step by step, from any step on."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from components.kfp_io import StepError
+from components.trainer.data import IGNORED, Batch, Window, collate, plan_batches
+from components.trainer.settings import Hyperparameters, TrainingSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Diverged(StepError):
+    """Training cannot go on: the loss or the gradients are no longer numbers."""
+
+
+def learning_rate_factor(step: int, total: int, warmup: int) -> float:
+    """Return the share of the peak rate at optimiser step `step`, from 0: linear rise over `warmup`, linear fall."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return (total - step) / max(1, total - warmup)
+
+
+def class_weights(examples: Sequence[Window], labels: int, weighting: float) -> torch.Tensor | None:
+    """Return a float32 weight for each label, None if all are the same.
+
+    A label that stands on n of N tokens gets (N / n) ** weighting, scaled so that the mean over all tokens is 1: the learning rate
+    then means what it meant. A label that never occurs gets the weight of the rarest that does.
+    """
+    if weighting == 0:
+        return None
+    marked = np.concatenate([example.labels for example in examples])
+    counts = np.bincount(marked[marked != IGNORED], minlength=labels).astype(np.float64)
+    present = counts > 0
+    weights = np.zeros(labels)
+    weights[present] = (counts.sum() / counts[present]) ** weighting
+    weights[~present] = weights.max()
+    weights *= counts.sum() / (weights * counts).sum()
+    return torch.from_numpy(weights.astype(np.float32))
+
+
+class Loop:
+    """One training's optimiser, schedule and place. `state` and `load` take it to another process, to the bit."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        examples: Sequence[Window],
+        hyperparameters: Hyperparameters,
+        settings: TrainingSettings,
+        pad_id: int,
+        seed: int,
+    ) -> None:
+        self._model = model
+        self._examples = examples
+        self._hyperparameters = hyperparameters
+        self._mixed = settings.mixed_precision
+        self._pad_id = pad_id
+        self._random = np.random.default_rng(seed)
+        self._weights = class_weights(examples, model.config.num_labels, settings.class_weighting)
+        batches = math.ceil(len(examples) / hyperparameters.batch_size)
+        total = settings.epochs * math.ceil(batches / hyperparameters.gradient_accumulation)
+        warmup = math.ceil(total * hyperparameters.warmup_ratio)
+        self._optimizer = _optimizer(model, hyperparameters)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimizer, lambda step: learning_rate_factor(step, total, warmup)
+        )
+        self._order = ""
+        self._done = 0
+        self._loss, self._tokens, self._seconds = 0.0, 0, 0.0
+
+    def run_epoch(self, number: int, after_step: Callable[[], None]) -> tuple[float, float]:
+        """Train on every window once, or on what an interrupted epoch has left; call `after_step` after each optimiser step.
+
+        Returns the mean loss of a token and the labelled tokens a second. Raises Diverged.
+        """
+        self._model.train()
+        if self._done == 0:
+            self._order = json.dumps(self._random.bit_generator.state)
+            self._loss, self._tokens, self._seconds = 0.0, 0, 0.0
+        lengths = [len(example.input_ids) for example in self._examples]
+        plan = plan_batches(lengths, self._hyperparameters.batch_size, self._random)
+        group = self._hyperparameters.gradient_accumulation
+        for start in range(self._done * group, len(plan), group):
+            begun = time.perf_counter()
+            batches = [
+                collate([self._examples[index] for index in members], self._pad_id)
+                for members in plan[start : start + group]
+            ]
+            labelled = sum(int((batch.labels != IGNORED).sum()) for batch in batches)
+            step_loss = self._step(batches, labelled)
+            if not math.isfinite(step_loss):
+                raise Diverged(
+                    f"training diverged in epoch {number}: the loss is {step_loss} at learning_rate "
+                    f"{self._hyperparameters.learning_rate:g}",
+                    hint="lower the learning rate, or raise warmup_ratio",
+                )
+            self._loss, self._tokens, self._done = self._loss + step_loss, self._tokens + labelled, self._done + 1
+            self._seconds += time.perf_counter() - begun
+            after_step()
+        self._done = 0
+        return self._loss / self._tokens, self._tokens / max(self._seconds, 1e-9)
+
+    def _step(self, batches: Sequence[Batch], labelled: int) -> float:
+        """Take one optimiser step on `batches`, whose loss is averaged over all their tokens; return its sum."""
+        total = 0.0
+        for batch in batches:
+            with self._precision():
+                logits = self._model(
+                    input_ids=torch.from_numpy(batch.input_ids), attention_mask=torch.from_numpy(batch.attention_mask)
+                ).logits
+            loss = torch.nn.functional.cross_entropy(
+                logits.float().flatten(0, 1),
+                torch.from_numpy(batch.labels).flatten(),
+                weight=self._weights,
+                ignore_index=IGNORED,
+                reduction="sum",
+            )
+            (loss / labelled).backward()
+            total += loss.item()
+        norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._hyperparameters.max_grad_norm)
+        if not torch.isfinite(norm):
+            return math.nan
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return total
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        return torch.autocast("cpu", torch.bfloat16) if self._mixed else nullcontext()
+
+    def state(self) -> dict[str, Any]:
+        """Return all that the rest of the training depends on, as plain values and tensors."""
+        return {
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "order": self._order if self._done else json.dumps(self._random.bit_generator.state),
+            "random": torch.get_rng_state(),
+            "done": self._done,
+            "loss": self._loss,
+            "tokens": self._tokens,
+            "seconds": self._seconds,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state` was taken."""
+        self._model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._order = state["order"]
+        self._random.bit_generator.state = json.loads(self._order)
+        torch.set_rng_state(state["random"])
+        self._done, self._tokens = int(state["done"]), int(state["tokens"])
+        self._loss, self._seconds = float(state["loss"]), float(state["seconds"])
+
+
+def _optimizer(model: PreTrainedModel, hyperparameters: Hyperparameters) -> torch.optim.AdamW:
+    """Return AdamW; biases and the weights of norms, which have one dimension, are not decayed."""
+    decayed: list[Any] = [weight for weight in model.parameters() if weight.requires_grad and weight.ndim > 1]
+    free: list[Any] = [weight for weight in model.parameters() if weight.requires_grad and weight.ndim <= 1]
+    return torch.optim.AdamW(
+        [
+            {"params": decayed, "weight_decay": hyperparameters.weight_decay},
+            {"params": free, "weight_decay": 0.0},
+        ],
+        lr=hyperparameters.learning_rate,
+        fused=True,
+    )
