@@ -34,6 +34,7 @@ tools: venv
 	@.venv/bin/python -m tests.support.browser
 	@.venv/bin/python -m tests.support.podman
 	@.venv/bin/python -m tests.support.azurite
+	@.venv/bin/python -m tests.support.postgres
 
 test: images tools ## all tests, on a real engine, the real images and a real browser
 	@# Exit code 5: TESTS names none of one kind.

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import fields
+from datetime import UTC, datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Literal
 
 import yaml
@@ -18,6 +21,8 @@ from components.backbone.registry import LOCAL, hint_for, is_builtin, looks_like
 from components.benchmarker.settings import parse_settings
 from components.converter.tolerances import parse_tolerances
 from components.hpo.search_space import parse_search_space
+from components.hpo.settings import OPTIONS, parse_search
+from components.hpo.settings import Search as SearchSettings
 from components.kfp_io import StepError
 from components.trainer.settings import parse_training
 from intermodal.yaml12 import Loader
@@ -40,9 +45,27 @@ class _Strict(BaseModel):
 
 class Search(_Strict):
     trials: int = Field(ge=1)
-    sampler: Literal["tpe", "random"]
-    pruner: Literal["median", "hyperband", "none"]
+    minutes: float = Field(ge=0)
+    sampler: str
+    pruner: str
+    pruning: dict[str, Any]
     epochs: int = Field(ge=1)
+    folds: int
+    objectives: list[str]
+    tolerance: float = Field(ge=0)
+    mode: Literal["resume", "reuse", "new"]
+    study: str
+    dry_run: bool
+    lease_seconds: float = Field(ge=1)
+
+    def options(self) -> dict[str, Any]:
+        """Return what the hpo step takes as `search`: what differs from its own defaults."""
+        usual = {item.name: item.default for item in fields(SearchSettings)}
+        given = self.model_dump(include=set(OPTIONS))
+        if self.mode == "new":
+            given |= {"mode": "resume", "study": self.study or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{token_hex(2)}"}
+        same = {"pruning": {}, "objectives": list(usual["objectives"])}
+        return {name: value for name, value in given.items() if value != same.get(name, usual[name])}
 
 
 class Selection(_Strict):
@@ -65,6 +88,7 @@ class Experiment(_Strict):
     revision: str
     search_space: dict[str, dict[str, Any]]
     search: Search
+    workers: int = Field(ge=1)
     training: dict[str, Any]
     gate: dict[str, float]
     benchmark: dict[str, int]
@@ -94,7 +118,14 @@ def load_experiment(values: dict[str, Any]) -> Experiment:
 def to_arguments(experiment: Experiment) -> dict[str, Any]:
     """Check what only a look at the machine can tell, and return the pipeline's arguments. Raises ExperimentError."""
     try:
-        parse_search_space(experiment.search_space)
+        space = parse_search_space(experiment.search_space)
+        options = experiment.search.options()
+        how = experiment.search
+        parse_search(
+            options, trials=how.trials, sampler=how.sampler, pruner=how.pruner, seed=experiment.seed, epochs=how.epochs
+        )
+        if how.sampler == "grid":
+            space.check_finite()
         if parse_training(experiment.training).all_data:
             raise StepError("training.all_data would let the models be chosen by documents that they learned from")
         parse_tolerances(experiment.gate)
@@ -107,6 +138,7 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
         pinned = [f"{name}@{current_commit(name, revision, endpoint)}" for name, revision in hub]
     except StepError as error:
         raise ExperimentError(f"backbones: {_line(error)}") from error
+    cpus = experiment.cpus or len(os.sched_getaffinity(0))
     arguments: dict[str, Any] = {
         "size": experiment.size,
         "seed": experiment.seed,
@@ -120,6 +152,8 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
         "trials": experiment.search.trials,
         "sampler": experiment.search.sampler,
         "pruner": experiment.search.pruner,
+        "search": options,
+        "workers": list(range(experiment.workers)) if experiment.workers > 1 else [],
         "search_training": {**experiment.training, "epochs": experiment.search.epochs},
         "training": experiment.training,
         "gate": experiment.gate,
@@ -127,7 +161,9 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
         "tolerance": experiment.selection.tolerance,
         "latency_budget_ms": experiment.selection.latency_budget_ms,
         "percentile": experiment.selection.percentile,
-        "cpus": experiment.cpus or len(os.sched_getaffinity(0)),
+        "cpus": cpus,
+        # The workers of a search share what one search would take.
+        "worker_cpus": max(1, cpus // experiment.workers),
     }
     if experiment.data:
         arguments["data"] = _folder(experiment.data, "data")

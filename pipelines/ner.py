@@ -1,7 +1,7 @@
 """The NER model factory: data, then for each backbone search, training and conversion, then one benchmark and one choice.
 
 `configure` makes its arguments of an experiment file (`pipelines/configs/`); the defaults here are those of configs/default.yaml,
-but for what depends on the machine that compiles: CPUs and the address of the Hub.
+but for what depends on the machine that compiles: CPUs (of a step, of a worker) and the address of the Hub.
 """
 
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from components.backbone.component import backbone, fetch, gather
 from components.benchmarker.component import baseline, benchmarker
 from components.converter.component import converter
 from components.dataset.component import dataset
-from components.hpo.component import hpo
+from components.hpo.component import hpo, hpo_worker
 from components.selector.component import selector
 from components.trainer.component import trainer
 from pipelines.experiment import load_experiment, to_arguments
@@ -39,6 +39,15 @@ def _sized(task: dsl.PipelineTask, cpus: int) -> None:
     task.set_cpu_request(cpus).set_cpu_limit(cpus).set_memory_request("2Gi").set_memory_limit("6Gi")
 
 
+def _searches(task: dsl.PipelineTask, cpus: int) -> None:
+    """Give a task of the search its CPUs, and the study: on a volume that outlives a killed attempt, or in a secret's database."""
+    _sized(task, cpus)
+    kubernetes.mount_pvc(task, pvc_name="intermodal-studies", mount_path="/state")
+    kubernetes.use_secret_as_env(
+        task, secret_name="intermodal-hpo", secret_key_to_env={"storage-url": "INTERMODAL_HPO_STORAGE"}, optional=True
+    )
+
+
 @dsl.pipeline(name="ner-model-factory", description="From documents to the fastest ONNX model that is accurate enough.")
 def ner_model_factory(
     data: dsl.Input[dsl.Dataset] = None,
@@ -55,6 +64,8 @@ def ner_model_factory(
     trials: int = _DEFAULTS["trials"],
     sampler: str = _DEFAULTS["sampler"],
     pruner: str = _DEFAULTS["pruner"],
+    search: dict = _DEFAULTS["search"],
+    workers: list = _DEFAULTS["workers"],
     search_training: dict = _DEFAULTS["search_training"],
     training: dict = _DEFAULTS["training"],
     gate: dict = _DEFAULTS["gate"],
@@ -63,6 +74,7 @@ def ner_model_factory(
     latency_budget_ms: float = _DEFAULTS["latency_budget_ms"],
     percentile: str = _DEFAULTS["percentile"],
     cpus: int = 2,
+    worker_cpus: int = 2,
 ) -> Outputs:
     documents = dataset(
         data=data,
@@ -78,7 +90,22 @@ def ner_model_factory(
 
     with dsl.ParallelFor(backbones, name="candidates") as name:
         start = backbone(name=name, fetched=downloads.outputs["model"], seed=seed, local=local_backbone)
-        search = hpo(
+        with dsl.ParallelFor(workers, name="workers") as worker:
+            helper = hpo_worker(
+                worker=worker,
+                dataset=documents.outputs["dataset"],
+                backbone=start.outputs["model"],
+                search_space=search_space,
+                training=search_training,
+                trials=trials,
+                sampler=sampler,
+                pruner=pruner,
+                seed=seed,
+                search=search,
+                threads=worker_cpus,
+            )
+            _searches(helper, worker_cpus)
+        found = hpo(
             dataset=documents.outputs["dataset"],
             backbone=start.outputs["model"],
             search_space=search_space,
@@ -87,15 +114,15 @@ def ner_model_factory(
             sampler=sampler,
             pruner=pruner,
             seed=seed,
+            search=search,
+            helpers=dsl.Collected(helper.outputs["done"]),
             threads=cpus,
         )
-        # The study must outlive an attempt that is killed, so that the search goes on where it stood.
-        kubernetes.mount_pvc(search, pvc_name="intermodal-studies", mount_path="/state")
-        _sized(search, cpus)
+        _searches(found, cpus)
         trained = trainer(
             dataset=documents.outputs["dataset"],
             backbone=start.outputs["model"],
-            hyperparameters=search.outputs["best_parameters"],
+            hyperparameters=found.outputs["best_parameters"],
             training=training,
             seed=seed,
             threads=cpus,

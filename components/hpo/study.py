@@ -1,61 +1,31 @@
-"""The Optuna study on its state volume: identity, storage, samplers, pruners, and what an interruption left behind."""
+"""The Optuna study: its identity, and how its trials count."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from components.kfp_io import StepError
-from components.trainer.settings import unknown
+from components.hpo.pruners import make_pruner
+from components.hpo.settings import Search, pruning
 
-JOURNAL = "journal.log"
 INTERRUPTED = "interrupted"
+"""Attribute of a trial whose worker died: it counts for nothing, and its point was given to another trial."""
+DUPLICATE = "duplicate"
+"""Attribute of a trial that drew the point of another one: it never ran, and counts for nothing."""
+RETRY = "retry_of"
+"""Attribute of a trial that has the point of one whose worker died: the number of that one."""
 FAILURE = "failure"
-
-SAMPLERS: Mapping[str, str] = MappingProxyType(
-    {"tpe": "tree-structured Parzen estimator: learns from earlier trials", "random": "independent draws"}
-)
-PRUNERS: Mapping[str, str] = MappingProxyType(
-    {
-        "median": "stops a trial below the median of earlier ones at the same epoch",
-        "hyperband": "gives few epochs to many trials, many to the best",
-        "none": "every trial runs all its epochs",
-    }
-)
-
-
-@dataclass(frozen=True)
-class Search:
-    """How to search. `epochs` bounds a trial's, for the pruner; `trials` is the budget, for the sampler's start-up."""
-
-    trials: int
-    sampler: str
-    pruner: str
-    seed: int
-    epochs: int
-
-
-def check_search(search: Search) -> None:
-    """Raise StepError for an unknown sampler or pruner, or a budget without a trial."""
-    if search.sampler not in SAMPLERS:
-        raise unknown("sampler", search.sampler, SAMPLERS)
-    if search.pruner not in PRUNERS:
-        raise unknown("pruner", search.pruner, PRUNERS)
-    if search.trials < 1:
-        raise StepError(f"trials must be at least 1, got {search.trials}")
+LEASE = "lease"
+"""Attribute of a running trial: [its worker, the time (seconds since 1970) until which the worker counts as alive]."""
+LOST_TWICE = "its worker died, as the one before it did on the same point"
 
 
 def study_identity(parts: Mapping[str, Any]) -> str:
@@ -68,102 +38,85 @@ def study_identity(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-class _FileLock(BaseJournalFileLock):
-    """A lock that the kernel lets go of when its process dies; Optuna's own lock files would outlive a kill."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
-
-    def acquire(self) -> bool:
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        return True
-
-    def release(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+def search_parts(search: Search) -> dict[str, Any]:
+    """Return what of the settings makes another study. What is left at its default is left out, so that old studies go on."""
+    parts: dict[str, Any] = {"seed": search.seed, "sampler": search.sampler, "pruner": search.pruner}
+    if search.pruning:
+        parts["pruning"] = pruning(search)
+    if search.folds:
+        parts["folds"] = search.folds
+    if len(search.objectives) > 1:
+        parts["objectives"] = list(search.objectives)
+    if search.study:
+        parts["study"] = search.study
+    return parts
 
 
-@contextmanager
-def sole_worker(folder: Path) -> Iterator[None]:
-    """Hold the study in `folder` for this process. Raises StepError if another live process holds it.
-
-    Whoever holds it may take every RUNNING trial for one whose process has died.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / "worker.lock", os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise StepError(
-            f"the study's folder {folder} cannot be written: {error.strerror}", hint="is the state volume mounted?"
-        ) from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StepError(
-                f"another process works on the study in {folder}", hint="wait until it ends, or stop it"
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def open_study(folder: Path, search: Search) -> optuna.Study:
-    """Open the study in `folder`, or make it. Trials that were running when their process died are marked failed.
-
-    The caller must hold `sole_worker(folder)`.
-    """
-    journal = folder / JOURNAL
-    _drop_half_written_line(journal)
-    storage = optuna.storages.JournalStorage(
-        JournalFileBackend(str(journal), lock_obj=_FileLock(folder / "journal.lock"))
+def open_study(storage: BaseStorage, identity: str, search: Search) -> optuna.Study:
+    """Open the study of `identity`, or make it."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(
+        study_name=identity,
+        storage=storage,
+        directions=["maximize", "minimize"][: len(search.objectives)],
+        load_if_exists=True,
+        pruner=make_pruner(search),
     )
-    study = optuna.create_study(
-        study_name=folder.name, storage=storage, direction="maximize", load_if_exists=True, pruner=make_pruner(search)
-    )
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
-        study.tell(trial.number, state=TrialState.FAIL)
-    return study
 
 
-def _drop_half_written_line(journal: Path) -> None:
-    """Cut off a last line without its end: a kill leaves it, and Optuna would append to it and then refuse the file."""
-    if not journal.exists():
-        return
-    with journal.open("r+b") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole != len(content):
-            file.truncate(whole)
-            os.fsync(file.fileno())
+def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that count against the budget, those that run or wait among them."""
+    return [
+        trial
+        for trial in trials
+        if not (trial.state == TrialState.FAIL and {INTERRUPTED, DUPLICATE} & trial.user_attrs.keys())
+    ]
 
 
-def spent(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that count against the budget: all but the interrupted ones."""
-    return [trial for trial in study.get_trials(deepcopy=False) if not trial.user_attrs.get(INTERRUPTED, False)]
+def finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that count and have ended."""
+    return [trial for trial in counted(trials) if trial.state.is_finished()]
 
 
-def make_sampler(search: Search, slot: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler of the trial that fills `slot` of the budget.
+def lose(study: optuna.Study, trial: FrozenTrial) -> None:
+    """End a trial whose worker died, and give its point to one new trial, unless it was itself given that way.
 
-    Each slot has a seed of its own, so that a study that was interrupted draws what it would have drawn without that.
+    The caller holds the study's turn. A kill between the two leaves no trial to retry, and the place in the budget is drawn anew.
     """
-    seed = int.from_bytes(hashlib.sha256(f"{search.seed}/{slot}".encode()).digest()[:4])
-    if search.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    # TPE's own start-up of 10 random trials would make a small budget all random.
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=min(10, max(2, search.trials // 2)))
+    storage = study._storage
+    again = RETRY not in trial.user_attrs
+    try:
+        if again:
+            storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
+        else:
+            storage.set_trial_user_attr(trial._trial_id, FAILURE, LOST_TWICE)
+        storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+    except optuna.exceptions.UpdateFinishedTrialError:
+        return  # it ended after all
+    if again and trial.params:
+        study.enqueue_trial(dict(trial.params), user_attrs={RETRY: trial.number})
 
 
-def make_pruner(search: Search) -> optuna.pruners.BasePruner:
-    """Return the pruner; steps are epochs, from 1."""
-    if search.pruner == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=1, max_resource=max(1, search.epochs), reduction_factor=3)
-    if search.pruner == "median":
-        # Optuna's start-up of 5 complete trials would never let a small budget prune.
-        return optuna.pruners.MedianPruner(n_startup_trials=min(5, max(1, search.trials // 3)), n_warmup_steps=0)
-    return optuna.pruners.NopPruner()
+def overdue(trial: FrozenTrial, lease_seconds: float) -> bool:
+    """Return whether the worker of a running trial has not been heard of for the time of its lease."""
+    lease = trial.user_attrs.get(LEASE)
+    if lease is not None:
+        return float(lease[1]) < time.time()
+    started = trial.datetime_start or datetime.now()
+    return started.timestamp() + lease_seconds < time.time()
+
+
+def busy_seconds(trials: Sequence[FrozenTrial]) -> float:
+    """Return for how long at least one trial ran. An interrupted one is left out: nobody saw when it ended."""
+    now = datetime.now()
+    spans = sorted(
+        (trial.datetime_start, trial.datetime_complete or now)
+        for trial in counted(trials)
+        if trial.datetime_start is not None
+    )
+    total, until = 0.0, None
+    for start, end in spans:
+        begin = start if until is None else max(start, until)
+        total += max(0.0, (end - begin).total_seconds())
+        until = end if until is None else max(until, end)
+    return total

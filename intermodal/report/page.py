@@ -25,7 +25,7 @@ from intermodal.spec.types import Pipeline
 
 REPORT = "report.html"
 """The report's name in the folder of its run."""
-_ROOM = 3 * 1024 * 1024
+_ROOM = 24 * 1024 * 1024
 """Bytes of step-made pages in one report."""
 _HERE = Path(__file__).parent
 

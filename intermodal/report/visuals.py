@@ -19,7 +19,8 @@ METRICS = "system.Metrics"
 CLASSIFICATION = ("system.ClassificationMetrics", "system.SlicedClassificationMetrics")
 PAGES = ("system.Markdown", "system.HTML")
 _MOST_MARKDOWN = 256 * 1024
-_MOST_HTML = 1024 * 1024
+_MOST_HTML = 6 * 1024 * 1024
+"""A page with plotly.js in it has 5 MB."""
 
 
 class Gallery:

@@ -71,6 +71,7 @@ def test_the_factory_runs_from_documents_to_a_champion(state: Path):
     assert record["state"] == "SUCCEEDED"
     states = {task["path"]: task["state"] for task in record["tasks"]}
     assert states.pop("for-loop-1") == "CACHED"  # there was nothing to download
+    assert states.pop("for-loop-2/0/for-loop-3") == "CACHED"  # and no search that is shared
     assert set(states.values()) == {"SUCCEEDED"}
     assert {path.split("/")[-1] for path in states} >= {
         "dataset", "gather", "backbone", "hpo", "trainer", "converter", "baseline", "benchmarker", "selector",
@@ -81,7 +82,7 @@ def test_the_factory_runs_from_documents_to_a_champion(state: Path):
 
 
 TIMED = {
-    "hpo": {"study", "trials_table"},
+    "hpo": {"study", "trials_table", "plots"},
     "baseline": {"measured"},
     "benchmarker": {"benchmark", "report"},
     "selector": {"champion", "decision", "report", "summary"},

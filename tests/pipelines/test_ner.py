@@ -24,7 +24,11 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 def test_the_defaults_of_the_compiled_pipeline_are_those_of_the_default_experiment(pipeline: Pipeline):
     declared = {name: parameter.default for name, parameter in pipeline.root.input_parameters.items()}
     expected = to_arguments(load_experiment({}))
-    assert declared == expected | {"cpus": 2, "hub_endpoint": "https://huggingface.co"}  # never the compiling machine's
+    assert declared == expected | {
+        "cpus": 2,
+        "worker_cpus": 2,
+        "hub_endpoint": "https://huggingface.co",
+    }  # never the compiling machine's
     assert set(pipeline.root.input_artifacts) == {"data", "local_backbone"}
     assert all(artifact.optional for artifact in pipeline.root.input_artifacts.values())
 
@@ -41,7 +45,7 @@ def test_every_step_has_its_image_its_lock_and_its_documents(pipeline: Pipeline)
         assert f'io.intermodal.component="components/{step}"' in dockerfile
         for name in ("requirements.in", "requirements.txt", "README.md", "component.py"):
             assert (ROOT / "components" / step / name).is_file()
-    assert len(containers) == 10
+    assert len(containers) == 11
 
 
 def test_the_benchmark_runs_after_all_candidates_and_the_study_outlives_the_task(pipeline: Pipeline):
@@ -51,9 +55,10 @@ def test_the_benchmark_runs_after_all_candidates_and_the_study_outlives_the_task
     assert len(loops) == 2
     assert loops & set(root.tasks["benchmarker"].dependencies) & set(root.tasks["baseline"].dependencies)
     assert "baseline" in root.tasks["benchmarker"].dependencies, "the two would disturb each other"
-    search = pipeline.components["comp-hpo"].implementation
-    assert isinstance(search, Container)
-    assert [volume.path for volume in search.volumes] == ["/state"]
+    for name in ("comp-hpo", "comp-hpo-worker"):
+        search = pipeline.components[name].implementation
+        assert isinstance(search, Container)
+        assert [volume.path for volume in search.volumes] == ["/state"]
 
 
 def test_no_step_can_import_the_engine_or_the_sdk():

@@ -92,6 +92,7 @@ def sweep_of(settings: NativeSweep, known: Mapping[str, Any], path: str) -> dict
                 f"{path}: a native sweep needs {name!r} at submission, and it has none or a task makes it",
                 hint="make it a constant or an argument of the pipeline",
             )
+    _check_alone(known, path)
     try:
         space = translate(read_search_space(known[SPACE]), settings.sampling)
     except (BadInput, Unsupported) as error:
@@ -113,6 +114,22 @@ def sweep_of(settings: NativeSweep, known: Mapping[str, Any], path: str) -> dict
     if policy := _policy(settings.early_termination):
         found["early_termination"] = policy
     return found
+
+
+def _check_alone(known: Mapping[str, Any], path: str) -> None:
+    """Raise Unsupported for what the step itself would do with its trials, and a sweep does not."""
+    if known.get("helpers"):
+        raise Unsupported(
+            f"{path}: a native sweep shares its trials out itself, and workers have no part in it",
+            hint="workers=1, and max_concurrent_trials in [tool.intermodal.azureml.sweeps]",
+        )
+    search = known.get("search") or {}
+    for name in ("folds", "objectives", "minutes", "pruning"):
+        if search.get(name):
+            raise Unsupported(
+                f"{path}: a native sweep knows no {name} of a search",
+                hint="leave it out, or take the step out of [tool.intermodal.azureml.sweeps]",
+            )
 
 
 def rest_form(sweep: Mapping[str, Any]) -> dict[str, Any]:

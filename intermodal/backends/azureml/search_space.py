@@ -44,6 +44,13 @@ def translate(space: SearchSpace, sampling: str = "random") -> dict[str, dict[st
     `sampling` is random, sobol, grid or bayesian. Raises Unsupported naming the dimension that AzureML, or this sampling of it,
     cannot express.
     """
+    for dimension in space.dimensions:
+        if dimension.when:
+            raise Unsupported(
+                f"search space {dimension.name}: exists only for some values of {dimension.when[0]}, and a sweep of AzureML has "
+                "every hyperparameter in every trial",
+                hint=f"make a sweep for each value of {dimension.when[0]}, or let the hpo step search",
+            )
     found = {dimension.name: _distribution(dimension) for dimension in space.dimensions}
     for name, made in found.items():
         allowed = {"grid": ("choice",), "bayesian": BAYESIAN_TYPES}.get(sampling)

@@ -1,4 +1,4 @@
-"""Runs inside the hpo image: draws from a search space with real samplers and prints the draws as JSON."""
+"""Draws from a search space with real samplers, each as a worker of a study does, and prints the draws as JSON."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import sys
 
 import optuna
 
+from components.hpo.samplers import make_sampler
 from components.hpo.search_space import parse_search_space
-from components.hpo.study import Search, make_sampler
+from components.hpo.settings import Search
 
 
 def draws(sampler: str, seed: int, trials: int) -> list[dict[str, float]]:
@@ -34,6 +35,8 @@ print(
             "tpe": draws("tpe", 1, 24),
             "tpe again": draws("tpe", 1, 24),
             "tpe other seed": draws("tpe", 2, 24),
+            **{name: draws(name, 1, 12) for name in ("gp", "cmaes", "qmc", "nsga2")},
+            **{f"{name} again": draws(name, 1, 12) for name in ("gp", "cmaes", "qmc", "nsga2")},
         }
     )
 )

@@ -15,7 +15,9 @@ pytestmark = pytest.mark.engine
 GOOD, HOPELESS = 0.01, 1e-9
 
 
-def argv(trials=3, epochs=4, values=(GOOD, HOPELESS), pruner="median", sampler="random", seed=3, **training):
+def argv(
+    trials=3, epochs=4, values=(GOOD, HOPELESS), pruner="median", sampler="random", seed=3, search=None, **training
+):
     space = {
         "learning_rate": {"type": "choice", "values": list(values)},
         "dropout": {"type": "uniform", "min": 0, "max": 0.2},
@@ -27,6 +29,7 @@ def argv(trials=3, epochs=4, values=(GOOD, HOPELESS), pruner="median", sampler="
         "search-space": json.dumps(space),
         "training": json.dumps(settings),
         "trials": str(trials),
+        "search": json.dumps(search or {}),
         "sampler": sampler,
         "pruner": pruner,
         "seed": str(seed),
@@ -34,6 +37,7 @@ def argv(trials=3, epochs=4, values=(GOOD, HOPELESS), pruner="median", sampler="
         "study": "/out/study",
         "trials-table": "/out/trials.csv",
         "summary": "/out/summary.md",
+        "plots": "/out/plots.html",
         "executor-output": "/out/executor_output.json",
     }
     return [part for name, value in flags.items() for part in (f"--{name}", value)]
@@ -106,6 +110,12 @@ def test_tpe_repeats_by_seed_and_learns(drawn):
     assert sum(distance[-8:]) < sum(distance[:8]), "after its start-up, TPE draws nearer to the best"
 
 
+@pytest.mark.parametrize("sampler", ["gp", "cmaes", "qmc", "nsga2"])
+def test_every_sampler_repeats_by_seed(drawn, sampler):
+    assert drawn[sampler] == drawn[f"{sampler} again"]
+    assert len({draw["dropout"] for draw in drawn[sampler]}) >= 4, "crossing over keeps values of the parents"
+
+
 def test_a_hopeless_trial_is_pruned_and_the_outputs_are_whole(run_step, place, tmp_path):
     completed = run_step("hpo", argv(trials=5), place).ok()
     rows = table(tmp_path)
@@ -126,6 +136,48 @@ def test_a_hopeless_trial_is_pruned_and_the_outputs_are_whole(run_step, place, t
     values = metrics["artifacts"]["metrics"]["artifacts"][0]["metadata"]
     assert values["trials_pruned"] == sum(row["state"] == "pruned" for row in rows)
     assert "trial 0:" in completed.stdout
+
+
+def test_a_worker_works_and_the_search_closes_what_it_left(run_step, place, tmp_path):
+    """Cross-validation with the space's conditions, by a worker first, then by the step that closes the study."""
+    command = argv(trials=2, epochs=2, pruner="none", sampler="gp", search={"folds": 3, "dry_run": True})
+    space = {
+        "batch_size": {"type": "choice", "values": [4, 8]},
+        "learning_rate": {"type": "choice", "values": [GOOD, GOOD / 2], "when": {"batch_size": 4}},
+    }
+    command[command.index("--search-space") + 1] = json.dumps(space)
+    worked = run_step("hpo", [*command, "--worker", "1", "--done", "/out/done.json"], place).ok()
+    assert "dry run: 2 trainings" in worked.stdout
+    assert json.loads((tmp_path / "out" / "done.json").read_text()) == {"worker": "1", "trials": 2}
+    assert not (tmp_path / "out" / "best.json").exists()
+    command[command.index("--trials") + 1] = "3"
+    closed = run_step("hpo", command, place).ok()
+    assert "2 of 3 trials are done" in closed.stdout
+    study = json.loads((tmp_path / "out" / "study" / "study.json").read_text())
+    folds = study["cross_validation"]["folds"]
+    assert sorted(len(fold) for fold in folds) == [5, 5, 6]
+    assert sorted(document for fold in folds for document in fold) == sorted(f"d{number}" for number in range(16))
+    points = [trial["hyperparameters"] for trial in study["trials"]]
+    assert len({json.dumps(point) for point in points}) == 3, "the space has three points, and each is had once"
+    assert all(("learning_rate" in point) == (point["batch_size"] == 4) for point in points)
+    for trial in study["trials"]:
+        assert trial["epochs"] == 6
+        assert len(trial["folds"]) == 3
+        assert trial["macro_f1"] == pytest.approx(sum(trial["folds"]) / 3)
+        assert trial["spread"] > 0
+    refused(run_step("hpo", argv(trials=9, epochs=2, search={"mode": "reuse"}), place), "mode reuse", "0 of 9 trials")
+
+
+def test_two_objectives_give_a_front_and_the_stated_choice(run_step, place, tmp_path):
+    search = {"objectives": ["macro_f1", "latency_ms"], "tolerance": 1}
+    run_step("hpo", argv(trials=3, epochs=1, pruner="none", sampler="nsga2", search=search), place).ok()
+    study = json.loads((tmp_path / "out" / "study" / "study.json").read_text())
+    fastest = min(study["trials"], key=lambda trial: trial["latency_ms"])
+    assert 0 < fastest["latency_ms"] < 10_000
+    assert study["best_trial"] == fastest["trial"] in study["pareto_front"]
+    assert "the fastest whose macro-F1" in (tmp_path / "out" / "summary.md").read_text()
+    page = (tmp_path / "out" / "plots.html").read_text()
+    assert "Pareto front" in page and "src=" not in page.split("</script>")[-1]
 
 
 def test_without_a_pruner_every_trial_runs_all_its_epochs(run_step, place, tmp_path):

@@ -1,0 +1,222 @@
+"""Several workers on one study, as real processes on the storages that there are: what happens once, and what a kill leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from components.hpo.storage import URL, open_place
+from components.hpo.study import LEASE, RETRY, counted
+from tests.components.hpo.sleeper import NAME
+from tests.support.postgres import postgres
+
+ROOT = Path(__file__).parents[3]
+
+
+class Team:
+    """Workers on one storage."""
+
+    def __init__(self, state: Path, url: str) -> None:
+        self.state = state
+        self._env = {**os.environ, "PYTHONPATH": str(ROOT)} | ({URL: url} if url else {})
+        self._url = url
+        self.children: list[subprocess.Popen[str]] = []
+
+    def start(self, name: str, **given: Any) -> subprocess.Popen[str]:
+        """Start a worker (`sleeper.main` says what may be given)."""
+        child = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "tests.components.hpo.sleeper",
+                json.dumps({"state": str(self.state), "name": name, **given}),
+            ],
+            cwd=ROOT,
+            env=self._env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.children.append(child)
+        return child
+
+    def ready(self, child: subprocess.Popen[str]) -> subprocess.Popen[str]:
+        """Return it once it has the study open."""
+        assert child.stdout is not None
+        line = child.stdout.readline()
+        assert line == "ready\n", line + child.stdout.read()
+        return child
+
+    def go(self, *children: subprocess.Popen[str]) -> None:
+        """Let workers that wait begin all at once; return once all are done."""
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("go\n")
+            child.stdin.flush()
+        for child in children:
+            assert child.wait(60) == 0
+
+    def trials(self) -> list[FrozenTrial]:
+        with open_place(self.state, NAME, self._url, sole=False, bury=lambda storage: None) as place:
+            return optuna.load_study(study_name=NAME, storage=place.storage).get_trials()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Callable[[], str]]:
+    """Gives the address of a database of its own on one PostgreSQL."""
+    import psycopg
+
+    with postgres() as url:
+        made: list[str] = []
+
+        def fresh() -> str:
+            made.append(f"study{len(made)}")
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute(f"CREATE DATABASE {made[-1]}")
+            return url.replace("/postgres", f"/{made[-1]}")
+
+        yield fresh
+
+
+@pytest.fixture(params=["journal", "postgres"])
+def team(request: pytest.FixtureRequest, tmp_path: Path, server: Callable[[], str]) -> Iterator[Team]:
+    with _team(tmp_path, server() if request.param == "postgres" else "") as found:
+        yield found
+
+
+@contextmanager
+def _team(state: Path, url: str) -> Iterator[Team]:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    found = Team(state, url)
+    yield found
+    for child in found.children:
+        child.kill()
+        child.wait()
+        for pipe in (child.stdin, child.stdout):
+            if pipe:
+                pipe.close()
+
+
+def test_workers_share_a_budget_and_never_a_point(team: Team):
+    """Four workers on a space of eight points and a budget of six: six trials, six points, however they fall together."""
+    space = {"batch_size": {"type": "choice", "values": [1, 2, 4, 8, 16, 32, 64, 128]}}
+    children = [team.start(str(name), trials=6, seconds=0.1, space=space, wait=True) for name in range(4)]
+    for child in children:
+        team.ready(child)
+    team.go(*children)
+    trials = counted(team.trials())
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 6
+    assert len({trial.params["batch_size"] for trial in trials}) == 6
+    workers = {trial.user_attrs[LEASE][0] for trial in trials}
+    assert len(workers) > 1, "one worker had all: the test shows nothing"
+
+
+def test_four_workers_take_a_quarter_of_the_time(tmp_path: Path):
+    """`make bench NAMES=workers` measures the factor; here it is only shown that workers do not wait for each other."""
+    with _team(tmp_path, "") as team:
+        children = [team.start(str(name), trials=12, seconds=1, sampler="random", wait=True) for name in range(4)]
+        for child in children:
+            team.ready(child)
+        team.go(*children)
+        trials = counted(team.trials())
+    assert len(trials) == 12
+    took = (max(_ends(trials)) - min(_starts(trials))).total_seconds()
+    alone = sum((end - start).total_seconds() for start, end in zip(_starts(trials), _ends(trials), strict=True))
+    assert alone / took > 2.5, f"{alone:.2f} s of trials in {took:.2f} s"
+
+
+def _starts(trials: list[FrozenTrial]) -> list[datetime]:
+    return [trial.datetime_start for trial in trials if trial.datetime_start]
+
+
+def _ends(trials: list[FrozenTrial]) -> list[datetime]:
+    return [trial.datetime_complete for trial in trials if trial.datetime_complete]
+
+
+def test_a_killed_workers_trial_is_retried_once_by_who_lives(team: Team):
+    victim = team.ready(team.start("victim", trials=2, seconds=600))
+    _wait_for(lambda: _running(team))
+    victim.kill()
+    victim.wait()
+    lone = team.ready(team.start("survivor", trials=2, seconds=600))
+    # A second death on the same point: it is not tried a third time.
+    _wait_for(lambda: [trial for trial in team.trials() if RETRY in trial.user_attrs and LEASE in trial.user_attrs])
+    lone.kill()
+    lone.wait()
+    last = team.ready(team.start("last", trials=2, seconds=0.1))
+    assert last.wait(60) == 0
+    states = [(trial.state, trial.user_attrs.get(RETRY), "interrupted" in trial.user_attrs) for trial in team.trials()]
+    assert states == [
+        (TrialState.FAIL, None, True),
+        (TrialState.FAIL, 0, False),
+        (TrialState.COMPLETE, None, False),
+    ]
+    first, second, third = team.trials()
+    assert first.params == second.params != third.params
+
+
+def test_a_worker_that_was_held_up_gives_its_trial_up(team: Team):
+    """Stopped for longer than its lease, it finds its trial with another, and drops what it has."""
+    held = team.ready(team.start("held", trials=1, seconds=0.5))
+    _wait_for(lambda: _running(team))
+    os.kill(held.pid, 19)  # SIGSTOP
+    other = team.ready(team.start("other", trials=1, seconds=0.1))
+    assert other.wait(60) == 0
+    os.kill(held.pid, 18)  # SIGCONT
+    said = held.communicate(timeout=60)[0]
+    assert held.returncode == 0, said
+    assert "another worker has its point" in said
+    assert [trial.state for trial in team.trials()] == [TrialState.FAIL, TrialState.COMPLETE]
+
+
+def test_no_trial_begins_when_the_time_is_over(team: Team):
+    team.ready(team.start("one", trials=1000, seconds=0.2, search={"minutes": 1 / 60})).wait(60)
+    trials = team.trials()
+    assert all(trial.state == TrialState.COMPLETE for trial in trials)
+    assert 2 <= len(trials) <= 6
+
+
+def test_a_database_that_cannot_be_reached_is_one_line_without_its_password(tmp_path: Path):
+    from components.kfp_io import StepError
+
+    for url, words in (
+        ("postgresql://me:hush@127.0.0.1:1/none", "cannot be used"),
+        ("mysql://me:hush@127.0.0.1/none", "no address of a PostgreSQL"),
+        ("postgresql://me:hush@127.0.0.1:port/none", "cannot be used"),
+    ):
+        with (
+            pytest.raises(StepError, match=words) as caught,
+            open_place(tmp_path, NAME, url, sole=True, bury=lambda storage: None),
+        ):
+            pass
+        assert "hush" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def _running(team: Team) -> bool:
+    path = team.state / NAME / "journal.log"
+    if not team._url and not path.exists():
+        return False
+    try:
+        return any(trial.state == TrialState.RUNNING and LEASE in trial.user_attrs for trial in team.trials())
+    except KeyError:
+        return False  # there is no study yet
+
+
+def _wait_for(what: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
