@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 _LOCAL_ROOTS = {"gs://": "/gcs/", "minio://": "/minio/", "s3://": "/s3/"}
 
@@ -78,6 +79,23 @@ def json_argument(text: str, flag: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise StepError(f"{flag} is not JSON: {error}", hint=f"got {text[:80]!r}") from error
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file that others made for reading: a regular file and no link, so that nothing else is read in its place.
+
+    Raises StepError.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise StepError(f"{path}: is a link, not a file") from error
+        raise StepError(f"{path}: cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StepError(f"{path}: is no regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from components.backbone.registry import LOCAL, hint_for, is_builtin, looks_like_hub_name, split_revision
 from components.benchmarker.settings import parse_settings
+from components.converter.builds import parse_conversion
 from components.converter.tolerances import parse_tolerances
 from components.hpo.search_space import parse_search_space
 from components.hpo.settings import OPTIONS, parse_search
@@ -91,6 +92,7 @@ class Experiment(_Strict):
     workers: int = Field(ge=1)
     training: dict[str, Any]
     gate: dict[str, float]
+    conversion: dict[str, Any]
     benchmark: dict[str, int]
     selection: Selection
     cpus: int | None = Field(ge=1)
@@ -129,6 +131,7 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
         if parse_training(experiment.training).all_data:
             raise StepError("training.all_data would let the models be chosen by documents that they learned from")
         parse_tolerances(experiment.gate)
+        parse_conversion(experiment.conversion)
         parse_settings(experiment.benchmark)
     except StepError as error:
         raise ExperimentError(_line(error)) from error
@@ -157,6 +160,7 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
         "search_training": {**experiment.training, "epochs": experiment.search.epochs},
         "training": experiment.training,
         "gate": experiment.gate,
+        "conversion": experiment.conversion,
         "benchmark": experiment.benchmark,
         "tolerance": experiment.selection.tolerance,
         "latency_budget_ms": experiment.selection.latency_budget_ms,

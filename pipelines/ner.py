@@ -69,6 +69,7 @@ def ner_model_factory(
     search_training: dict = _DEFAULTS["search_training"],
     training: dict = _DEFAULTS["training"],
     gate: dict = _DEFAULTS["gate"],
+    conversion: dict = _DEFAULTS["conversion"],
     benchmark: dict = _DEFAULTS["benchmark"],
     tolerance: float = _DEFAULTS["tolerance"],
     latency_budget_ms: float = _DEFAULTS["latency_budget_ms"],
@@ -130,7 +131,9 @@ def ner_model_factory(
         # Like a search, a training that is killed goes on where it stood.
         kubernetes.mount_pvc(trained, pvc_name="intermodal-studies", mount_path="/state")
         _sized(trained, cpus)
-        converted = converter(model=trained.outputs["model"], dataset=documents.outputs["dataset"], gate=gate)
+        converted = converter(
+            model=trained.outputs["model"], dataset=documents.outputs["dataset"], gate=gate, conversion=conversion
+        )
         _sized(converted, cpus)
 
     # Nothing may run beside a benchmark: it asks for all that the run may use, and the baseline waits for all conversions.

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from components.kfp_io import StepError
+from components.kfp_io import StepError, open_plain
 
 SCHEMA_VERSION = 1
+_MANIFEST_BYTES = 1 << 22
 PYTORCH = "pytorch"
 """The variant that is no file of a bundle: the model as it was trained."""
 
@@ -94,7 +95,7 @@ def read_models(folders: Sequence[Path]) -> list[Candidate]:
     found: dict[str, Candidate] = {}
     for folder in folders:
         try:
-            facts = json.loads((folder / "ner.json").read_text(encoding="utf-8"))
+            facts = json.loads(_read(folder / "ner.json"))
             candidate = Candidate(
                 backbone=facts["backbone"]["name"],
                 variant=PYTORCH,
@@ -120,7 +121,7 @@ def read_models(folders: Sequence[Path]) -> list[Candidate]:
 def _manifest(folder: Path) -> Mapping[str, Any]:
     path = folder / "manifest.json"
     try:
-        manifest: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: Mapping[str, Any] = json.loads(_read(path))
         if manifest["schema_version"] != SCHEMA_VERSION:
             raise StepError(f"{path}: schema version {manifest['schema_version']!r}, this step reads {SCHEMA_VERSION}")
         for key in ("backbone", "labels", "entity_types", "window", "variants", "files", "hyperparameters"):
@@ -135,16 +136,20 @@ def _check(folder: Path, name: str, digest: str) -> None:
     """Raise StepError unless the file in the bundle has the content that the manifest says."""
     if Path(name).name != name:
         raise StepError(f"{folder}: its manifest names {name!r}, which is not a file in it")
-    try:
-        actual = _sha256(folder / name)
-    except OSError as error:
-        raise StepError(f"{folder / name}: cannot be read: {error.strerror}") from error
-    if actual != digest:
+    if _sha256(folder / name) != digest:
         raise StepError(
             f"{folder / name}: its content is not what the manifest says", hint="the bundle was changed or damaged"
         )
 
 
+def _read(path: Path) -> bytes:
+    with open_plain(path) as stream:
+        data = stream.read(_MANIFEST_BYTES + 1)
+    if len(data) > _MANIFEST_BYTES:
+        raise StepError(f"{path}: has more than {_MANIFEST_BYTES} bytes")
+    return data
+
+
 def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
+    with open_plain(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

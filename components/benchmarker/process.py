@@ -50,7 +50,7 @@ class Process:
             self._close()
             code = self._child.returncode
             if answer is not None:
-                raise StepError(f"{self._name}: its model cannot be loaded: {answer['refused']}")
+                raise StepError(f"{self._name}: its model cannot be run: {answer['refused']}")
             raise StepError(
                 f"{self._name}: its worker "
                 + (f"was ended by signal {-code}" if code < 0 else f"ended with code {code}")

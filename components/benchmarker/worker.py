@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from components.benchmarker.runtime import onnx_infer, torch_infer
 from components.kfp_io import StepError
 from components.ner.formats import Document, Span, load_split
 from components.ner.metrics import bootstrap_interval, document_counts, span_scores
+from components.ner.onnx_file import check_onnx
 from components.ner.predict import Infer, Tagger, WindowSettings
 
 
@@ -129,6 +131,7 @@ class Worker:
 def _infer(given: Mapping[str, Any]) -> Infer:
     model, threads = Path(given["model"]), int(given["threads"])
     if given["runtime"] == "onnx":
+        check_onnx(model)
         return onnx_infer(model, threads)
     return torch_infer(model, given["labels"], threads)
 
@@ -147,22 +150,19 @@ def memory() -> dict[str, int]:
 
 
 def main() -> None:
-    """Serve commands until stdin ends. What goes wrong while the variant is loaded is the one answer, and exit 2."""
+    """Serve commands until stdin ends. What goes wrong is the last answer, in one line, and exit 2."""
     (given,) = sys.argv[1:]
+    with suppress(OSError):  # should the memory not suffice, the kernel ends this process, not the one that asks
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     try:
         worker = Worker(json.loads(given))
-    except StepError as error:
-        raise SystemExit(_refuse(error.message)) from None
+        print(json.dumps({"process": os.getpid()}), flush=True)
+        for line in sys.stdin:
+            print(json.dumps(worker.answer(json.loads(line))), flush=True)
     except Exception as error:  # noqa: BLE001 - whatever a foreign file makes of its runtime
-        raise SystemExit(_refuse(str(error).strip().splitlines()[0] if str(error).strip() else repr(error))) from None
-    print(json.dumps({"process": os.getpid()}), flush=True)
-    for line in sys.stdin:
-        print(json.dumps(worker.answer(json.loads(line))), flush=True)
-
-
-def _refuse(reason: str) -> int:
-    print(json.dumps({"refused": reason}), flush=True)
-    return 2
+        reason = error.message if isinstance(error, StepError) else str(error).strip() or repr(error)
+        print(json.dumps({"refused": reason.splitlines()[0]}), flush=True)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

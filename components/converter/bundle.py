@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from components.converter.export import OPSET, Trained
-from components.converter.gate import Measured
+from components.converter.builds import Build
+from components.converter.choose import Row
+from components.converter.export import Trained
 from components.converter.tolerances import Tolerances
 from components.kfp_io import write_json
 
@@ -28,13 +29,15 @@ Inputs `input_ids` and `attention_mask` (int64, [batch, tokens]), output `logits
 
 
 def write_bundle(
-    folder: Path, trained: Trained, measured: Mapping[str, Measured], rejected: Mapping[str, str], allowed: Tolerances
+    folder: Path, trained: Trained, rows: Sequence[Row], winners: Mapping[str, Build], allowed: Tolerances
 ) -> dict[str, Any]:
-    """Complete `folder`, which holds the accepted ONNX files already; the manifest comes last. Returns the manifest."""
+    """Complete `folder`, which holds the winners' ONNX files already; the manifest comes last. Returns the manifest.
+
+    It has the whole table but its times, so that converting again the same way gives the same bytes.
+    """
     shutil.copyfile(trained.folder / "tokenizer.json", folder / "tokenizer.json")
     shutil.copyfile(Path(__file__).with_name("example.py"), folder / "example.py")
     write_json(folder / "labels.json", trained.labels)
-    variants = {name: file_name(name) for name in measured if name not in rejected}
     backbone = trained.facts["backbone"]["name"]
     # It names no variant: the selector hands on the bundle with one of them, and this file must still be true then.
     (folder / "README.md").write_text(_README.format(backbone=backbone), encoding="utf-8")
@@ -46,13 +49,21 @@ def write_bundle(
         "labels": trained.labels,
         "entity_types": trained.facts["entity_types"],
         "window": asdict(trained.window),
-        "opset": OPSET,
-        "variants": {
-            name: {"file": file, "sha256": files[file], "bytes": (folder / file).stat().st_size}
-            for name, file in sorted(variants.items())
+        "variants": {name: _variant(folder, files, name, build) for name, build in sorted(winners.items())},
+        "rejected": {
+            row.build.variant: row.left_out
+            for row in reversed(rows)
+            if row.left_out and row.build.variant not in winners
         },
-        "rejected": dict(rejected),
-        "gate": {"allowed": asdict(allowed), "measured": {name: values.as_json() for name, values in measured.items()}},
+        "builds": [row.as_json() for row in rows],
+        "gate": {
+            "allowed": asdict(allowed),
+            "measured": {
+                row.build.variant: row.measured.as_json()
+                for row in rows
+                if row.measured and row.build in winners.values()
+            },
+        },
         "hyperparameters": trained.facts["hyperparameters"],
         "validation": trained.facts["scores"]["validation"],
         "dataset_sha256": trained.facts["dataset_sha256"],
@@ -60,6 +71,17 @@ def write_bundle(
     }
     write_json(folder / "manifest.json", manifest)
     return manifest
+
+
+def _variant(folder: Path, files: Mapping[str, str], name: str, build: Build) -> dict[str, Any]:
+    file = file_name(name)
+    facts = {
+        "exporter": build.exporter,
+        "opset": build.opset,
+        "fusion": build.fusion,
+        "quantisation": build.quantisation,
+    }
+    return {"file": file, "sha256": files[file], "bytes": (folder / file).stat().st_size, "build": facts}
 
 
 def file_name(variant: str) -> str:

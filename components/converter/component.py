@@ -13,16 +13,18 @@ def converter(
     report: dsl.Output[dsl.Markdown],
     metrics: dsl.Output[dsl.Metrics],
     gate: dict = {},  # noqa: B006 - KFP reads the default, nobody changes it
+    conversion: dict = {},  # noqa: B006
 ):
-    """Export a trained model to ONNX, FP32 and INT8, each only if it agrees with PyTorch.
+    """Export a trained model to ONNX: of all builds that agree with PyTorch the fastest in FP32 and in INT8.
 
     Args:
         model: model folder of the trainer.
         dataset: dataset folder; the gate measures on its validation split.
         bundle: model files, tokenizer, labels, manifest, usage example.
-        report: what the gate measured.
+        report: every build, what the gate measured of it, how fast it is.
         metrics: sizes, agreement, change of macro-F1.
         gate: tolerances; see components/converter/README.md.
+        conversion: builds; see there.
     """
     return dsl.ContainerSpec(
         image=image("converter"),
@@ -31,6 +33,7 @@ def converter(
             "--model", model.path,
             "--dataset", dataset.path,
             "--gate", gate,
+            "--conversion", conversion,
             "--bundle", bundle.path,
             "--report", report.path,
             "--executor-output", "{{$.outputs.output_file}}",

@@ -1,4 +1,4 @@
-"""From a model folder to ONNX files: FP32 by torch's exporter, INT8 by dynamic quantisation."""
+"""From a model folder to ONNX graphs, by torch's two exporters."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from components.kfp_io import StepError
 from components.ner.predict import Infer, WindowSettings
 from components.ner.pytorch import load_network
 
-OPSET = 18
-
 
 @dataclass(frozen=True)
 class Trained:
@@ -29,7 +27,18 @@ class Trained:
     facts: dict[str, Any]
     """ner.json of the trainer."""
     network: torch.nn.Module
-    vocabulary: int
+    config: Any
+    """The configuration of transformers."""
+    as_loaded: str
+    """How it computes attention unless told otherwise."""
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.config.vocab_size)
+
+    def attention(self, implementation: str) -> None:
+        """Compute attention by `eager` operators or in one (`sdpa`)."""
+        self.network.get_submodule("network").set_attn_implementation(implementation)
 
     @property
     def labels(self) -> list[str]:
@@ -62,7 +71,8 @@ def load(folder: Path) -> Trained:
     if threads.isdigit() and int(threads) > 0:
         torch.set_num_threads(int(threads))
     network = load_network(folder, facts["labels"])
-    return Trained(folder, facts, _Logits(network).eval(), int(network.config.vocab_size))
+    config: Any = network.config
+    return Trained(folder, facts, _Logits(network).eval(), config, str(config._attn_implementation))
 
 
 def torch_infer(trained: Trained) -> Infer:
@@ -76,65 +86,44 @@ def torch_infer(trained: Trained) -> Infer:
     return infer
 
 
-def onnx_infer(model: Path) -> Infer:
-    """Return Tagger's function for an ONNX file."""
-    import onnxruntime as ort
+def export(trained: Trained, exporter: str, opset: int, target: Path) -> None:
+    """Write one FP32 ONNX file with dynamic batch and sequence.
 
-    options = ort.SessionOptions()
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    options.intra_op_num_threads = int(threads) if threads.isdigit() else 0
-    session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-
-    def infer(ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        logits: npt.NDArray[np.float32] = session.run(["logits"], {"input_ids": ids, "attention_mask": mask})[0]
-        return logits
-
-    return infer
-
-
-def export_fp32(trained: Trained, target: Path) -> None:
-    """Write one ONNX file with dynamic batch and sequence, and check it. Raises StepError.
-
-    Traced with two rows and an odd length, so that neither dimension is taken for a constant.
+    Traced with two rows and an odd length, so that neither dimension is taken for a constant. Attention is written out below opset 23,
+    where fusions find it; from there on it is one operator. Raises whatever the exporter raises.
     """
-    import onnx
-
     ids = torch.randint(0, trained.vocabulary, (2, 9), dtype=torch.int64)
     mask = torch.ones_like(ids)
     mask[1, 6:] = 0
-    batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=trained.window.max_tokens)
-    shapes = {"input_ids": {0: batch, 1: tokens}, "attention_mask": {0: batch, 1: tokens}}
+    names = {"input_names": ["input_ids", "attention_mask"], "output_names": ["logits"], "opset_version": opset}
+    trained.attention("eager" if opset < 23 else "sdpa")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it names every optional package that is not there
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            trained.network,
-            (ids, mask),
-            str(target),
-            input_names=["input_ids", "attention_mask"],
-            output_names=["logits"],
-            opset_version=OPSET,
-            dynamo=True,
-            dynamic_shapes=shapes,
-            external_data=False,
-            verbose=False,
-        )
     try:
-        onnx.checker.check_model(str(target), full_check=True)
-    except onnx.checker.ValidationError as error:
-        raise StepError(f"the exported model is not valid ONNX: {error}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if exporter == "dynamo":
+                _by_dynamo(trained, (ids, mask), target, names)
+            else:
+                _by_torchscript(trained, (ids, mask), target, names)
+    finally:
+        trained.attention(trained.as_loaded)
 
 
-def quantise_int8(source: Path, target: Path) -> None:
-    """Write the INT8 variant: weights of matrix products and embeddings as 8-bit integers, activations quantised on the fly.
-
-    One scale a channel: on both default backbones it changes 30 to 40 % as many labels as one scale a matrix does.
-    """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    logging.getLogger().setLevel(
-        logging.ERROR
-    )  # the quantiser advises a pre-processing step that is for static quantisation
-    quantize_dynamic(
-        source, target, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gather"], per_channel=True
+def _by_dynamo(trained: Trained, example: tuple[torch.Tensor, ...], target: Path, names: dict[str, Any]) -> None:
+    batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens", max=trained.window.max_tokens)
+    shapes = {name: {0: batch, 1: tokens} for name in names["input_names"]}
+    torch.onnx.export(
+        trained.network,
+        example,
+        str(target),
+        dynamo=True,
+        dynamic_shapes=shapes,
+        external_data=False,
+        verbose=False,
+        **names,
     )
+
+
+def _by_torchscript(trained: Trained, example: tuple[torch.Tensor, ...], target: Path, names: dict[str, Any]) -> None:
+    axes = {name: {0: "batch", 1: "tokens"} for name in (*names["input_names"], *names["output_names"])}
+    torch.onnx.export(trained.network, example, str(target), dynamo=False, dynamic_axes=axes, **names)

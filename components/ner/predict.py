@@ -57,14 +57,18 @@ class Tagger:
         """Return the entities of each text, in order; windows of similar length, of whichever texts, go through `infer` together."""
         encodings = [self._tokenizer.encode(text, add_special_tokens=False) for text in texts]
         return [
-            decode_bio(decode_logits(logits, self._labels), encoding.offsets, self._labels, text)
+            self._decode(text, encoding, logits)
             for text, encoding, logits in zip(texts, encodings, self._logits(encodings), strict=True)
         ]
 
-    def token_logits(self, text: str) -> tuple[list[tuple[int, int]], npt.NDArray[np.float32]]:
-        """Return the tokens' character offsets and their logits [tokens, labels], windows merged."""
+    def tag_with_logits(self, text: str) -> tuple[list[Span], npt.NDArray[np.float32]]:
+        """Return the entities of `text` and the logits [tokens, labels] that they were decoded from, windows merged."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return encoding.offsets, self._logits([encoding])[0]
+        (logits,) = self._logits([encoding])
+        return self._decode(text, encoding, logits), logits
+
+    def _decode(self, text: str, encoding: Encoding, logits: npt.NDArray[np.float32]) -> list[Span]:
+        return decode_bio(decode_logits(logits, self._labels), encoding.offsets, self._labels, text)
 
     def _logits(self, encodings: Sequence[Encoding]) -> list[npt.NDArray[np.float32]]:
         """Return logits [tokens, labels] of each encoding. The longest windows go first, so that little of a batch is padding."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.benchmarker.settings import parse_settings
+from components.converter.builds import parse_conversion
 from components.converter.tolerances import parse_tolerances
 from components.kfp_io import StepError
 from intermodal.errors import BadInput
@@ -39,6 +40,7 @@ def create_conversion_job(
     compute_cluster: str | None,
     data_asset: Data | str | None = None,
     gate: Mapping[str, Any] | None = None,
+    conversion: Mapping[str, Any] | None = None,
     aml_experiment_name: str | None = None,
     tags: Mapping[str, Any] | None = None,
     ml_client: MLClient | None = None,
@@ -48,13 +50,14 @@ def create_conversion_job(
 ) -> Command:
     """Return the job that exports a completed training's model to ONNX, FP32 and INT8; its output `bundle` holds what passed the gate.
 
-    `data_asset`: the dataset whose validation split the gate measures on; None takes what the training read. `gate`: tolerances, as
-    components/converter has them. An FP32 file that does not agree with PyTorch fails the job; an INT8 one is left out and reported.
-    Raises JobUnfit if the training has no model, BadInput for a bad argument.
+    `data_asset`: the dataset whose validation split the gate measures on; None takes what the training read. `gate`: tolerances,
+    `conversion`: builds, both as components/converter has them. If no FP32 build agrees with PyTorch, the job fails; INT8 builds that
+    do not are left out and reported. Raises JobUnfit if the training has no model, BadInput for a bad argument.
     """
     from azure.ai.ml import command
 
     _checked(parse_tolerances, gate)
+    _checked(parse_conversion, conversion)
     model = get_checkpoint_output_from_training_job(training_job, ml_client)
     dataset = _dataset(data_asset, training_job)
     cluster, machine = place(compute_cluster, instance_type)
@@ -67,6 +70,7 @@ def create_conversion_job(
                 step.command,
                 "--model ${{inputs.model}} --dataset ${{inputs.dataset}} --bundle ${{outputs.bundle}}",
                 json_option("--gate", dict(gate or {})),
+                json_option("--conversion", dict(conversion or {})),
                 "--report ${{outputs.report}}/report.md --executor-output ${{outputs.report}}/metrics.json",
             ]
         ),

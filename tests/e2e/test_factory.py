@@ -159,6 +159,7 @@ def test_the_compiled_pipeline_runs_as_the_source_does(state: Path, tmp_path: Pa
     training = '{"epochs": 1, "max_tokens": 256, "stride": 64, "patience": 2}'
     arguments |= {"training": training, "search_training": training}
     given = [word for name, value in arguments.items() for word in ("--arg", f"{name}={value}")]
+    given += ["--arg", 'conversion={"builds": ["dynamo-18-none-fp32", "dynamo-18-none-int8"]}']
     given += ["--arg", 'gate={"fp32_logits": 1e-3, "int8_agreement": 0.5, "int8_macro_f1": 1.0}']
     done = intermodal(
         state,

@@ -212,13 +212,37 @@ def test_a_worker_killed_between_two_commands_is_an_error_with_a_name(tmp_path: 
         process.ask("score")
 
 
-def test_a_worker_that_dies_is_an_error_with_a_name(tmp_path: Path, dataset: Path):
+def bomb(path: Path) -> None:
+    """A valid model of 200 bytes whose output onnxruntime works out while it loads the file: 4 TiB."""
+    shape = numpy_helper.from_array(np.array([1 << 20, 1 << 20], dtype=np.int64), "shape")
+    inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, ["b", "t"]) for n in ("input_ids", "attention_mask")]
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1 << 20, 1 << 20])
+    graph = helper.make_graph(
+        [helper.make_node("ConstantOfShape", ["shape"], ["logits"])], "g", inputs, [output], [shape]
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), str(path))
+
+
+@pytest.mark.parametrize("content", [b"no model", None])
+def test_a_file_that_cannot_be_loaded_is_an_error_with_a_name(tmp_path: Path, dataset: Path, content: bytes | None):
     folder = bundle(tmp_path / "b", "one", fp32=False)
-    (folder / "model.fp32.onnx").write_bytes(b"no model")
+    if content is None:
+        bomb(folder / "model.fp32.onnx")
+    else:
+        (folder / "model.fp32.onnx").write_bytes(content)
     seal(folder)
     done = run(tmp_path, [folder], dataset, QUICK)
     assert done.returncode == 2
-    assert "one fp32" in done.stderr
+    assert "error: one fp32: its model cannot be run: " in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_link_in_place_of_a_file_is_refused(tmp_path: Path, dataset: Path):
+    folder = bundle(tmp_path / "b", "one", fp32=False)
+    (folder / "tokenizer.json").rename(tmp_path / "elsewhere.json")
+    (folder / "tokenizer.json").symlink_to(tmp_path / "elsewhere.json")
+    done = run(tmp_path, [folder], dataset, QUICK)
+    assert done.returncode == 2
+    assert "tokenizer.json: is a link" in done.stderr
 
 
 @pytest.mark.parametrize(

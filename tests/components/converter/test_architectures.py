@@ -35,7 +35,7 @@ def test_a_family_learns_and_its_export_agrees(run_step, few_documents, backbone
     assert 0.05 in config.values(), "no dropout of this family was set"
     out = tmp_path / "converted"
     out.mkdir()
-    convert(run_step, out, tmp_path / "model", few_documents, LENIENT).ok()
+    convert(run_step, out, tmp_path / "model", few_documents, LENIENT, {}).ok()
     manifest = json.loads((out / "bundle" / "manifest.json").read_text())
     assert set(manifest["variants"]) == {"fp32", "int8"}
     assert manifest["gate"]["measured"]["fp32"]["agreement"] == 1

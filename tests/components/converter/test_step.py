@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from components.benchmarker.worker import onnx_infer
+from components.benchmarker.runtime import onnx_infer
+from components.converter.builds import SMALL
 from components.ner.formats import load_split
 from components.ner.predict import Tagger, WindowSettings
 
@@ -29,20 +30,43 @@ def model(run_step, few_documents, tiny_backbone, tmp_path_factory) -> Path:
     return out / "model"
 
 
-def convert(run_step, out: Path, model: Path, dataset: Path, gate: dict):
+def convert(run_step, out: Path, model: Path, dataset: Path, gate: dict, conversion: dict | None = None):
     argv = ["--model", "/model", "--dataset", "/dataset", "--gate", json.dumps(gate), "--bundle", "/out/bundle"]
+    argv += ["--conversion", json.dumps(TWO if conversion is None else conversion)]
     argv += ["--report", "/out/report.md", "--executor-output", "/out/executor_output.json"]
     return run_step("converter", argv, {out: "/out", model: "/model", dataset: "/dataset"})
 
 
 LENIENT = {"int8_agreement": 0, "int8_macro_f1": 1}
+TWO = {"builds": ["dynamo-18-none-fp32", "dynamo-18-none-int8"]}
 
 
 @pytest.fixture(scope="module")
 def converted(run_step, model, few_documents, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("bundle")
-    convert(run_step, out, model, few_documents, LENIENT).ok()
+    names = [*SMALL, "torchscript-18-attention-int8_matrix", "dynamo-23-attention-int8", "dynamo-23-none-int8_reduced"]
+    convert(run_step, out, model, few_documents, LENIENT, {"builds": names}).ok()
     return out
+
+
+def test_every_build_is_in_the_table_and_the_fastest_in_the_bundle(converted: Path):
+    manifest = json.loads((converted / "bundle" / "manifest.json").read_text())
+    rows = {row["name"]: row for row in manifest["builds"]}
+    assert len(rows) == 7 and all(row["measured"] or row["left_out"] for row in rows.values())
+    assert {name for name in SMALL if rows[name]["left_out"]} == set()
+    report = (converted / "report.md").read_text()
+    times: dict[str, list[float]] = {"fp32": [], "int8": []}
+    for line in report.splitlines()[6:]:
+        _, name, variant, *_, time, verdict, _ = (cell.strip() for cell in line.split("|"))
+        if verdict == "**chosen**":
+            built = manifest["variants"][variant]["build"]
+            assert name == "-".join(str(built[key]) for key in ("exporter", "opset", "fusion", "quantisation"))
+            times[variant].insert(0, float(time))
+        elif time:
+            times[variant].append(float(time))
+    for chosen, *others in times.values():
+        assert others and chosen < 1.3 * min(others)  # not clearly slower: of two alike the first is taken
+    assert not (converted / "bundle" / "builds").exists()
 
 
 def test_the_bundle_is_whole_and_says_what_is_in_it(converted: Path):
