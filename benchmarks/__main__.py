@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import cached, engine, loop, scheduler
+from benchmarks import cached, engine, loop, onnx, scheduler
 from benchmarks.figures import Figure, table
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "factory": cached.factory,
     "heavy": cached.heavy,
     "scheduler": scheduler.ten_thousand,
+    "onnx": onnx.int8,
 }
 _PAGE = Path("docs/benchmarks.md")
 _BEGIN, _END = "<!-- make bench -->", "<!-- end -->"

@@ -49,7 +49,8 @@ class Build:
 
 
 SMALL = (
-    "dynamo-18-none-fp32", "dynamo-18-none-int8", "torchscript-18-attention-fp32", "torchscript-18-attention-int8",
+    "dynamo-18-none-fp32", "dynamo-18-none-int8", "dynamo-18-attention-int8", "torchscript-18-attention-fp32",
+    "torchscript-18-attention-int8",
 )  # fmt: skip
 FULL = tuple(
     Build(exporter, opset, fusion, quantisation).name

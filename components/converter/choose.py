@@ -52,6 +52,7 @@ def time_builds(files: Mapping[Build, Path], sample: Sample) -> dict[Build, list
         for number in range(ROUNDS + 1):
             for build, session in sessions.items():
                 taken = []
+                session.infer(*sample[0])  # while the threads of the one before still spin
                 for ids, mask in sample:
                     session.infer(ids, mask)
                     taken.append(session.milliseconds)

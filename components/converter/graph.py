@@ -14,8 +14,8 @@ _EMBEDDINGS = ("Gather", "EmbedLayerNormalization")
 def fuse(source: Path, target: Path, fusion: str, config: Any) -> None:
     """Fuse `source` with onnxruntime's optimiser for transformers, by the patterns of BERT: other families keep what does not match.
 
-    `attention` then writes each residual addition before a LayerNormalization as Sum. onnxruntime takes Add and LayerNormalization for
-    SkipLayerNormalization when it loads a file; on the CPU that operator is slower than the two (measured: 15 to 19 % of an INT8 run).
+    `attention` then writes each residual addition before a LayerNormalization as Sum. When onnxruntime loads a file, it takes Add and
+    LayerNormalization for SkipLayerNormalization, which is slower on the CPU than the two (measured: 15 to 20 % of an INT8 run).
     """
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions

@@ -44,7 +44,7 @@ TWO = {"builds": ["dynamo-18-none-fp32", "dynamo-18-none-int8"]}
 @pytest.fixture(scope="module")
 def converted(run_step, model, few_documents, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("bundle")
-    names = [*SMALL, "torchscript-18-attention-int8_matrix", "dynamo-23-attention-int8", "dynamo-23-none-int8_reduced"]
+    names = [*SMALL, "torchscript-18-attention-int8_matrix", "dynamo-23-attention-int8"]
     convert(run_step, out, model, few_documents, LENIENT, {"builds": names}).ok()
     return out
 
