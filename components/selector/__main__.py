@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from components.kfp_io import StepError, artifact_list, run_step, write_json
-from components.selector.candidates import Candidate, read_candidates
+from components.selector.candidates import Candidate, read_candidates, read_noise
 from components.selector.champion import write_champion
 from components.selector.evidence import weigh
 from components.selector.report import page, record, summary
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
     rule = Rule(args.tolerance, args.latency_budget_ms, args.percentile)
     candidates = read_candidates(args.benchmark)
     choice = select(candidates, rule)
-    evidence = weigh(choice, rule)
+    evidence = weigh(choice, rule, read_noise(args.benchmark))
     bundle = _bundle(args.executor_input, choice.champion)
     write_champion(bundle, choice.champion, args.champion)
     texts = {args.summary: summary(choice, rule, evidence), args.report: page(choice, rule, evidence)}

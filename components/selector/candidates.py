@@ -57,6 +57,12 @@ def read_candidates(path: Path) -> list[Candidate]:
     return candidates
 
 
+def read_noise(path: Path) -> list[str]:
+    """Return why the benchmark calls its times inconclusive; an empty list if it does not, or has no guard."""
+    noise = json.loads(path.read_text(encoding="utf-8")).get("noise", {})
+    return [str(reason) for reason in noise.get("why", [])]
+
+
 def _candidate(item: Mapping[str, Any]) -> Candidate:
     validation, test = item["scores"]["validation"], item["scores"]["test"]
     return Candidate(

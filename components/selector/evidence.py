@@ -7,6 +7,7 @@ their difference is known far better than either score. It is shown beside the c
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,9 +43,11 @@ class Evidence:
     intervals: dict[str, tuple[float, float]]
     differences: dict[str, Difference]
     chosen: dict[str, float]
+    noise: tuple[str, ...] = ()
+    """Why the benchmark's own guard calls its times inconclusive; empty if it does not."""
 
 
-def weigh(choice: Choice, rule: Rule) -> Evidence:
+def weigh(choice: Choice, rule: Rule, noise: Sequence[str] = ()) -> Evidence:
     """Draw the validation documents SAMPLES times, apply the rule to each draw, and say what came of it."""
     drawn = {candidate.name: bootstrap_macro_f1(candidate.counts, SEED, SAMPLES) for candidate in choice.candidates}
     champion = choice.champion
@@ -62,6 +65,7 @@ def weigh(choice: Choice, rule: Rule) -> Evidence:
         intervals={name: _interval(values) for name, values in drawn.items()},
         differences=differences,
         chosen={candidate.name: wins[candidate.name] / SAMPLES for candidate in choice.candidates},
+        noise=tuple(noise),
     )
 
 
@@ -79,4 +83,5 @@ def firmness(choice: Choice, evidence: Evidence) -> str:
         if rivals
         else ""
     )
-    return f"The rule chooses it in {share:.0%} of {SAMPLES} draws of the {evidence.documents} validation documents{above}."
+    noise = f" The times are inconclusive: {'; '.join(evidence.noise)}." if evidence.noise else ""
+    return f"The rule chooses it in {share:.0%} of {SAMPLES} draws of the {evidence.documents} validation documents{above}.{noise}"

@@ -81,6 +81,7 @@ def record(choice: Choice, rule: Rule, evidence: Evidence) -> dict[str, Any]:
         "latency_budget_ms": rule.latency_budget_ms,
         "percentile": rule.percentile,
         "best_validation_macro_f1": choice.best,
+        "times_inconclusive": list(evidence.noise),
         "pareto_front": [candidate.name for candidate in choice.front],
         "bootstrap": {
             "paired_over": "validation documents",

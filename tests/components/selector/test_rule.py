@@ -16,7 +16,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from components.kfp_io import StepError
-from components.selector.candidates import Candidate
+from components.selector.candidates import Candidate, read_noise
 from components.selector.evidence import weigh
 from components.selector.report import page, record, summary
 from components.selector.rule import Choice, Rule, select
@@ -217,6 +217,21 @@ def test_the_report_escapes_and_shows_everything_without_loading_anything():
     assert [group.get("class") for group in drawing.iter("g")] == ["champion", "other", "other"]
     for loads in ("http", "src=", "url(", "<script", "@import"):
         assert loads not in html
+
+
+def test_times_that_the_benchmark_calls_inconclusive_are_called_so_here(tmp_path: Path):
+    rule = Rule(0.1)
+    choice = select([paired(9, [1], "x", 5), paired(9, [2], "y", 6)], rule)
+    noisy, quiet = tmp_path / "noisy.json", tmp_path / "quiet.json"
+    noisy.write_text(
+        json.dumps({"noise": {"verdict": "inconclusive", "why": ["two processes of x differ by up to 30%"]}})
+    )
+    quiet.write_text(json.dumps({"noise": {"verdict": "steady", "why": []}}))
+    evidence = weigh(choice, rule, read_noise(noisy))
+    for text in (summary(choice, rule, evidence), page(choice, rule, evidence)):
+        assert "times are inconclusive: two processes of x differ by up to 30%" in text
+    assert record(choice, rule, evidence)["times_inconclusive"] == ["two processes of x differ by up to 30%"]
+    assert "inconclusive" not in summary(choice, rule, weigh(choice, rule, read_noise(quiet)))
 
 
 @settings(max_examples=25)
