@@ -38,7 +38,7 @@ from intermodal.results import Artifact, Run, read_run
 from intermodal.settings import Settings, find_project, load_settings, overlay
 from intermodal.sources import Source, Spelling, load_object, load_source, read_values
 from intermodal.spec.types import Pipeline
-from intermodal.tracking.following import Following
+from intermodal.tracking.following import Following, tracker_of
 
 AnyPath = str | os.PathLike[str]
 P = ParamSpec("P")
@@ -181,7 +181,8 @@ def start(
         given, spelling = {**read_values(Path(config), []), **given}, "file"
     request = replace(source.request(given, spelling), project=folder)
     wanted = _settings(settings, folder)
-    session = Session(place, _backend(backend, folder, place, wanted), wanted, chosen)
+    tracker = tracker_of(wanted, place, os.environ)
+    session = Session(place, _backend(backend, folder, place, wanted), wanted, chosen, tracker=tracker)
     prepare = functools.partial(session.runner, request)
     return _begin(session, prepare, session.notes(source.pipeline), wanted, progress, raise_on_error)
 
@@ -227,7 +228,8 @@ def resume(
     if State(found["state"]).green:
         return get_run(found["id"], state=place)
     backend = _backend(found["backend"], kept.project, place, kept.settings)
-    session = Session(place, backend, kept.settings, kept.options)
+    tracker = tracker_of(kept.settings, place, os.environ)
+    session = Session(place, backend, kept.settings, kept.options, tracker=tracker)
     prepare = functools.partial(session.resume, found["id"])
     return _begin(session, prepare, session.notes(kept.pipeline), kept.settings, progress, raise_on_error).wait()
 

@@ -22,7 +22,7 @@ from intermodal.engine.resume import REPLAY_OF, read_request
 from intermodal.engine.session import Session
 from intermodal.engine.states import State
 from intermodal.errors import BadInput
-from intermodal.tracking.following import Following
+from intermodal.tracking.following import Following, tracker_of
 
 HELP = "go on with a run that was stopped, killed, or failed"
 
@@ -51,8 +51,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"run {found['id']} has {found['state'].lower()} already")
         return 0
     backend = chosen_backend(found["backend"], kept.project, args.state, kept.settings)
+    tracker = tracker_of(kept.settings, args.state, os.environ)
     with (
-        Session(args.state, backend, kept.settings, kept.options) as session,
+        Session(args.state, backend, kept.settings, kept.options, tracker=tracker) as session,
         progress(live=sys.stderr.isatty() and not args.plain) as observer,
     ):
         runner = session.resume(found["id"], observer)

@@ -21,7 +21,7 @@ from intermodal.engine.session import Request, Session
 from intermodal.errors import BadInput
 from intermodal.settings import Settings, load_settings, overlay, override
 from intermodal.sources import load_source, read_values
-from intermodal.tracking.following import Following
+from intermodal.tracking.following import Following, tracker_of
 from intermodal.tracking.target import SWITCH
 
 HELP = "run a pipeline on this machine"
@@ -81,7 +81,7 @@ def add_request_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[COMPONENT=]KIND",
-        help="none or bridge: the network that steps may reach (default: what the project's settings say, else none)",
+        help="none, tracking or bridge: the network that steps may reach (default: what the project's settings say, else none)",
     )
     parser.add_argument(
         "--relax",
@@ -147,8 +147,9 @@ def run(args: argparse.Namespace) -> int:
         settings = overlay(settings, {"tracking": {"enabled": args.track}})
         environment.pop(SWITCH, None)
     backend = chosen_backend(args.backend, request.project, args.state, settings)
+    tracker = tracker_of(settings, args.state, environment)
     with (
-        Session(args.state, backend, settings, options) as session,
+        Session(args.state, backend, settings, options, tracker=tracker) as session,
         progress(live=sys.stderr.isatty() and not args.plain) as observer,
     ):
         runner = session.runner(request, observer)

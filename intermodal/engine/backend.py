@@ -129,6 +129,8 @@ class Launch:
     """Host file to which stdout and stderr are appended as bytes, capped by `log_cap`."""
     limits: Limits = field(default_factory=Limits)
     network: Network = "none"
+    door: Path | None = None
+    """Of network `tracking`: the host folder with the socket (`backends/relay.py`) that is all the step may reach."""
     relax: frozenset[Relaxation] = frozenset()
     """A backend that does not isolate has nothing to relax."""
     labels: Mapping[str, str] = field(default_factory=dict)

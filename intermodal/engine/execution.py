@@ -25,6 +25,7 @@ from intermodal.engine.python import PythonSteps
 from intermodal.engine.record import Record
 from intermodal.engine.store import Store
 from intermodal.engine.temporary import discard
+from intermodal.engine.tracked import Tracker, tracked
 from intermodal.errors import IntermodalError
 
 _SETTLE = 1.0
@@ -43,8 +44,9 @@ class Executor:
         python: PythonSteps,
         faults: Faults,
         grace: float,
+        tracker: Tracker | None,
     ) -> None:
-        """`grace` is the time between SIGTERM and SIGKILL in seconds."""
+        """`grace` is the time between SIGTERM and SIGKILL in seconds. `tracker` is None if runs are not tracked."""
         self._backend = backend
         self._store = store
         self._state = state
@@ -52,6 +54,7 @@ class Executor:
         self._python = python
         self._faults = faults
         self._grace = grace
+        self._tracker = tracker
         self._lock = threading.Lock()
         self._active: dict[str, str] = {}
         """Task path -> handle of its live attempt."""
@@ -137,6 +140,13 @@ class Executor:
         self._end_earlier(launch)
         self._record.attempt_started(job, attempt.describe(launch), str(attempt.log))
         self._faults.reach("attempt:recorded")
+        launch = tracked(
+            launch,
+            self._tracker,
+            isolated=self._backend.capabilities.isolates_network,
+            stopping=lambda: self._stopping,
+            say=lambda text: self._record.observer.line(job.path, text.encode()),
+        )
         job.handle = handle = self._backend.start(launch)
         self._faults.reach("attempt:started")
         self._record.attempt_handle(job, handle)

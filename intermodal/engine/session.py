@@ -34,6 +34,7 @@ from intermodal.engine.runner import Runner, Services
 from intermodal.engine.states import State
 from intermodal.engine.store import Store, write_synced
 from intermodal.engine.temporary import discard
+from intermodal.engine.tracked import Tracker
 from intermodal.errors import BadInput
 from intermodal.settings import Settings
 from intermodal.spec.document import canonical_json, sha256_text
@@ -71,14 +72,24 @@ class Session:
     """An opened state folder and a backend, ready for one run. Close it (`with`)."""
 
     def __init__(
-        self, state: Path, backend: Backend, settings: Settings, options: Options, total: Demand | None = None
+        self,
+        state: Path,
+        backend: Backend,
+        settings: Settings,
+        options: Options,
+        total: Demand | None = None,
+        tracker: Tracker | None = None,
     ) -> None:
-        """`state` is made if absent; nothing is asked of the backend yet. `total` is what steps may take: this machine, if None."""
+        """`state` is made if absent; nothing is asked of the backend yet. `total` is what steps may take: this machine, if None.
+
+        `tracker` tells of the MLflow runs of steps that log to them; None if runs are not tracked.
+        """
         self.state = StateFolder.at(state)
         self.backend = backend
         self._settings = settings
         self._options = options
         self._total = total or machine()
+        self._tracker = tracker
         self._faults = Faults.of(os.environ)
         self._database = Database(self.state.database)
         self._store = Store(self.state.store, self._faults)
@@ -181,7 +192,7 @@ class Session:
         planner = Planner(pipeline, run_id, names, backend, python, state, self._settings, ledger, options)
         planner.resolve_images(pipeline)
         record = Record(run_id, self._database, observer, past.turn, past.began)
-        executor = Executor(backend, self._store, state, record, python, self._faults, options.grace)
+        executor = Executor(backend, self._store, state, record, python, self._faults, options.grace, self._tracker)
         services = Services(
             backend, state, self._store, self._database, record, planner, executor, ledger, self._faults
         )

@@ -19,13 +19,13 @@ from pathlib import Path
 from intermodal.engine.database import Database, RecordProblem
 from intermodal.engine.layout import StateFolder
 from intermodal.errors import IntermodalError
+from intermodal.tracking.door import LOG, open_door
 from intermodal.tracking.outbox import Outbox
 from intermodal.tracking.rest import Client, Rejected, Unreachable
 from intermodal.tracking.sender import Sender, sending
 from intermodal.tracking.sync import send_once
 from intermodal.tracking.target import FOLDER, URI, Target, without_secrets
 
-LOG = "tracking.log"
 _INTERVAL = 1.0
 """Seconds between two looks at the record."""
 _TIMEOUT = 10.0
@@ -48,6 +48,7 @@ class Follower:
         with sending(self._state.run(self._run), math.inf):
             try:
                 uri = self._target.open()
+                open_door(self._state, self._run, uri)
                 self._send(Client(uri, os.environ, _TIMEOUT), without_secrets(uri))
             except (IntermodalError, Rejected) as error:
                 self._say(str(error))

@@ -14,6 +14,7 @@ from pathlib import Path
 from intermodal.engine.layout import StateFolder
 from intermodal.errors import IntermodalError
 from intermodal.settings import Settings
+from intermodal.tracking.door import LOG, OpenRuns
 from intermodal.tracking.outbox import find_sent
 from intermodal.tracking.target import FOLDER, URI, target, wanted
 
@@ -36,16 +37,15 @@ class Following:
                 return
             where = target(settings, environment, state.root)
         except IntermodalError as error:
-            self.notes = [f"not tracked: {error.message}"]
+            self._refuse(error.message)
             return
         if not where.uri and not _can_serve():
-            self.notes = [
-                f"not tracked: that needs pip install 'intermodal[tracking]', or the address of a server in {URI}"
-            ]
+            self._refuse(f"that needs pip install 'intermodal[tracking]', or the address of a server in {URI}")
             return
         self._start({**environment, URI: where.uri})
 
     def _start(self, environment: Mapping[str, str]) -> None:
+        (self._folder / LOG).unlink(missing_ok=True)  # of an earlier runner
         package = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")]))
         try:
@@ -58,7 +58,12 @@ class Following:
                 start_new_session=True,  # Ctrl-C in the terminal is for the runner
             )
         except OSError as error:
-            self.notes = [f"not tracked: {error}"]
+            self._refuse(str(error))
+
+    def _refuse(self, why: str) -> None:
+        """Say why nothing is sent, to the user and to whoever would wait for it (`door.OpenRuns`)."""
+        self.notes = [f"not tracked: {why}"]
+        (self._folder / LOG).write_text(why + "\n", encoding="utf-8")
 
     def end(self) -> str | None:
         """Say that the run is over, give the follower a moment, and return where the run can be seen.
@@ -81,6 +86,11 @@ def _can_serve() -> bool:
     from intermodal.tracking.server import is_installed
 
     return is_installed()
+
+
+def tracker_of(settings: Settings, state: Path, environment: Mapping[str, str]) -> OpenRuns | None:
+    """Return who tells the engine of the runs that a follower opens; None if runs are not tracked. Raises BadInput."""
+    return OpenRuns(StateFolder(state.absolute())) if wanted(settings, environment) else None
 
 
 def tracked_at(state: StateFolder, run: str) -> str:

@@ -74,7 +74,8 @@ def test_each_attempt_of_a_failed_task_is_a_run(lab: Lab, see: See):
 
 def test_a_killed_run_is_said_to_be_killed_and_a_resumed_one_is_not(lab: Lab, see: See, client):
     go = lab.state / "go"
-    runner = lab.start("run", str(lab.project / "patient.yaml"), "--backend", "process", "--arg", f"go={go}")
+    words = ("--backend", "process", "--arg", f"go={go}", "--network", "wait=tracking")
+    runner = lab.start("run", str(lab.project / "patient.yaml"), *words)
     wait_until(lambda: any((lab.state / "runs").glob("*")))
     (run,) = (path.name for path in (lab.state / "runs").iterdir())
     wait_until(lambda: see(run).statuses == {"": "RUNNING", "/wait@1": "RUNNING", "/wait@1#0": "RUNNING"})
@@ -85,5 +86,7 @@ def test_a_killed_run_is_said_to_be_killed_and_a_resumed_one_is_not(lab: Lab, se
     lab.do("resume", run)
     lab.sync(run)
     assert see(run).statuses == {"": "FINISHED", "/wait@1": "FINISHED", "/wait@1#0": "FINISHED"}
-    curve = client.get_metric_history(see(run).runs["/wait@1"].info.run_id, "loss")
+    waited = see(run).runs["/wait@1"]
+    assert waited.data.tags["told"] == waited.info.run_id  # network `tracking` names it to the step
+    curve = client.get_metric_history(waited.info.run_id, "loss")
     assert sorted((point.step, point.value) for point in curve) == [(1, 1.0), (2, 0.5)]

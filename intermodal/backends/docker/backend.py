@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -28,6 +29,7 @@ from intermodal.backends.docker.container import (
     open_up,
     query_config,
 )
+from intermodal.backends.docker.door import open_door
 from intermodal.backends.docker.export import export
 from intermodal.backends.docker.kernel import KernelLog
 from intermodal.backends.docker.logs import LogFollower
@@ -46,7 +48,7 @@ from intermodal.engine.backend import (
     extended,
     has_other_user,
 )
-from intermodal.engine.failure import AttemptFailed, Failure, FailureClass
+from intermodal.engine.failure import AttemptFailed, Failure
 from intermodal.engine.once import Locks
 from intermodal.errors import EnvironmentProblem
 
@@ -77,6 +79,8 @@ class DockerBackend:
         self._lock = threading.Lock()
         self._installing = Locks()
         self._kernel = KernelLog()
+        self._doors: dict[str, str] = {}
+        """Container of an attempt -> the one beside it, of what this object started."""
 
     def _engine(self) -> tuple[APIClient, EngineTraits]:
         with self._lock:
@@ -164,21 +168,24 @@ class DockerBackend:
 
     def start(self, launch: Launch) -> str:
         """Create and start the container; return its id. Raises AttemptFailed."""
-        if launch.network == "tracking":
-            raise AttemptFailed(Failure(FailureClass.IMAGE, f"{launch.task}: network `tracking` has no server yet"))
         client, traits = self._engine()
-        container = ""
+        container, door = "", ""
         try:
             self._let_write(launch, traits)
-            made = client.create_container_from_config(container_config(client, launch, traits, self._state))
+            if launch.network == "tracking" and launch.door is not None:
+                door = open_door(client, launch, launch.door, traits, self._state)
+            made = client.create_container_from_config(container_config(client, launch, traits, self._state, door))
             container = str(made["Id"])
             client.start(container)
         except docker.errors.APIError as error:
-            if container:
-                self.remove(container)
+            for made_already in filter(None, (container, door)):
+                self.remove(made_already)
             raise AttemptFailed(outcome.start_failure(error, launch)) from error
         except CONNECTION_ERRORS as error:
             raise AttemptFailed(outcome.engine_lost("stopped answering while the step was being started")) from error
+        if door:
+            with self._lock:
+                self._doors[container] = door
         return container
 
     def _let_write(self, launch: Launch, traits: EngineTraits) -> None:
@@ -267,10 +274,12 @@ class DockerBackend:
 
     def remove(self, handle: str) -> None:
         """Remove the container if it is there. A failure here never changes a step's result."""
-        try:
-            self._client.remove_container(handle, force=True, v=True)
-        except (docker.errors.APIError, *CONNECTION_ERRORS):
-            return  # gone, being removed, or left for `cleanup`, which finds it by its label
+        with self._lock:
+            door = self._doors.pop(handle, "")
+        for container in filter(None, (handle, door)):
+            # Gone, being removed, or left for `cleanup`, which finds it by its label.
+            with contextlib.suppress(docker.errors.APIError, *CONNECTION_ERRORS):
+                self._client.remove_container(container, force=True, v=True)
 
     def cleanup(self, run_id: str) -> int:
         """Remove every container of a run of this state folder; return how many there were. Sweeps what killed runners left."""

@@ -82,8 +82,10 @@ class EngineTraits:
         )
 
 
-def container_config(client: APIClient, launch: Launch, traits: EngineTraits, state: str) -> dict[str, Any]:
-    """Return the create request for one attempt."""
+def container_config(
+    client: APIClient, launch: Launch, traits: EngineTraits, state: str, door: str = ""
+) -> dict[str, Any]:
+    """Return the create request for one attempt. `door` is the container whose loopback it shares, if it does."""
     limits = launch.limits
     user = "0:0" if "root" in launch.relax else None if "image-user" in launch.relax else traits.user
     own_home = has_other_user(launch.relax)
@@ -102,7 +104,7 @@ def container_config(client: APIClient, launch: Launch, traits: EngineTraits, st
         # Its pages count as the step's memory, so the memory limit is its only useful bound.
         tmpfs={"/tmp": "rw,exec,nosuid,nodev,mode=1777" + (f",size={memory}" if memory else "")},
         ulimits=[Ulimit(name="core", soft=0, hard=0)],  # a dump would hold the step's secrets, and lie outside of it
-        network_mode="none" if launch.network == "none" else "bridge",
+        network_mode=f"container:{door}" if door else "bridge" if launch.network == "bridge" else "none",
         userns_mode=traits.userns,
         mounts=_mounts(launch),
         device_requests=[DeviceRequest(count=limits.gpus, capabilities=[["gpu"]])] if limits.gpus else None,
@@ -123,7 +125,7 @@ def container_config(client: APIClient, launch: Launch, traits: EngineTraits, st
             LABEL_STATE: state,
         },
         host_config=host,
-        network_disabled=launch.network == "none",
+        network_disabled=launch.network != "bridge" and not door,
         # What an image may set, and a step must not depend on.
         stop_signal="SIGTERM",
         healthcheck=Healthcheck(test=["NONE"]),
