@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import cached, engine, loop, onnx, scheduler
+from benchmarks import cached, engine, loop, onnx, scheduler, searches
 from benchmarks.figures import Figure, table
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
@@ -24,6 +24,8 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "heavy": cached.heavy,
     "scheduler": scheduler.ten_thousand,
     "onnx": onnx.int8,
+    "workers": searches.workers,
+    "pruning": searches.pruning,
 }
 _PAGE = Path("docs/benchmarks.md")
 _BEGIN, _END = "<!-- make bench -->", "<!-- end -->"

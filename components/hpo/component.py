@@ -96,7 +96,7 @@ def hpo(
 
 @dsl.container_component
 def hpo_worker(
-    worker: int,
+    worker: str,
     dataset: dsl.Input[dsl.Dataset],
     backbone: dsl.Input[dsl.Model],
     search_space: dict,
@@ -113,7 +113,7 @@ def hpo_worker(
     """Work on a study beside other workers until its budget is spent; `hpo` with the same arguments closes it.
 
     Args:
-        worker: its number.
+        worker: its name among the workers, such as a number.
         dataset: dataset folder.
         backbone: backbone folder.
         search_space: as for hpo, and so all below.
@@ -122,7 +122,7 @@ def hpo_worker(
         sampler: as for hpo.
         pruner: as for hpo.
         seed: fixes each training; which worker draws what, nobody can fix.
-        done: its number and how many trials it ran.
+        done: its name and how many trials it ran.
         search: as for hpo.
         state: folder of a volume that all workers share, unless a secret names a database.
         threads: threads to compute with; 0 takes OMP_NUM_THREADS, else all cores.

@@ -6,14 +6,15 @@ import html
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna import visualization
 from optuna.trial import TrialState
 
-from components.hpo.search import Outcome
-from components.hpo.settings import Search
+if TYPE_CHECKING:
+    from components.hpo.search import Outcome
+    from components.hpo.settings import Search
 
 _STYLE = "body{font-family:system-ui,sans-serif;margin:1rem}h2{font-size:1.1rem;margin:1.5rem 0 0}p{color:#555}"
 
