@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from components.kfp_io import json_argument, mounted, run_step, write_executor_output
 from components.tracking_file import TrackingFile, open_tracking_file
@@ -23,38 +24,13 @@ from components.trainer.settings import (
 from components.trainer.tracking import open_tracking, score_name
 
 if TYPE_CHECKING:
+    from components.trainer.data import TrainingData
     from components.trainer.training import Epoch, Result
 
 
 def main(argv: Sequence[str]) -> None:
     """Parse `argv`, train, write the model folder and the metrics. Raises StepError."""
-    parser = argparse.ArgumentParser(prog="components.trainer", description=__doc__)
-    parser.add_argument("--dataset", type=Path, required=True, help="dataset folder")
-    parser.add_argument("--backbone", type=Path, required=True, help="backbone folder")
-    parser.add_argument("--hyperparameters", default="{}", help="JSON object")
-    parser.add_argument(
-        "--hyperparameter",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="one more of them, over the object's; needs no quoting, so a sweep can write it",
-    )
-    parser.add_argument("--training", default="{}", help="JSON object")
-    parser.add_argument("--seed", type=int, default=13)
-    parser.add_argument("--threads", type=int, default=0, help="0: OMP_NUM_THREADS, else all cores")
-    parser.add_argument(
-        "--warm-start", type=Path, help="model folder of an earlier training, whose weights it begins with"
-    )
-    parser.add_argument("--state", default="", help="folder that outlives this process; checkpoints lie in it")
-    parser.add_argument("--checkpoint-seconds", type=float, default=60, help="between two checkpoints at least")
-    parser.add_argument("--model", type=Path, required=True, help="output: the model folder")
-    parser.add_argument("--executor-output", type=Path, help="output: metrics")
-    parser.add_argument(
-        "--must-track",
-        action="store_true",
-        help="fail if the scores cannot be logged to the MLflow run of this process",
-    )
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     if arguments.threads > 0:
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)  # torch reads it when it is imported
     settings = parse_training(json_argument(arguments.training, "--training"))
@@ -87,7 +63,8 @@ def main(argv: Sequence[str]) -> None:
     with open_checkpoints(state, lambda: training_identity(facts), arguments.checkpoint_seconds, _say) as checkpoints:
         extras = Extras(start, checkpoints, told)
         result = train(data, arguments.backbone, hyperparameters, settings, seed, tracking.epoch, extras=extras)
-        write_model(arguments.model, result, data, arguments.backbone, hyperparameters, settings, seed, start)
+        written = write_model(arguments.model, result, data, arguments.backbone, hyperparameters, settings, seed, start)
+        _explain(arguments, data, result, written)
         if checkpoints is not None:
             checkpoints.discard()
     if settings.all_data:
@@ -96,6 +73,65 @@ def main(argv: Sequence[str]) -> None:
         print(f"best epoch {result.best_epoch}: validation macro-F1 {result.scores.macro_f1:.4f}")
     if arguments.executor_output:
         write_executor_output(arguments.executor_output, {"metrics": _metrics(result, settings)})
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="components.trainer", description=__doc__)
+    parser.add_argument("--dataset", type=Path, required=True, help="dataset folder")
+    parser.add_argument("--backbone", type=Path, required=True, help="backbone folder")
+    parser.add_argument("--hyperparameters", default="{}", help="JSON object")
+    parser.add_argument(
+        "--hyperparameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one more of them, over the object's; needs no quoting, so a sweep can write it",
+    )
+    parser.add_argument("--training", default="{}", help="JSON object")
+    parser.add_argument("--seed", type=int, default=13)
+    parser.add_argument("--threads", type=int, default=0, help="0: OMP_NUM_THREADS, else all cores")
+    parser.add_argument(
+        "--warm-start", type=Path, help="model folder of an earlier training, whose weights it begins with"
+    )
+    parser.add_argument("--state", default="", help="folder that outlives this process; checkpoints lie in it")
+    parser.add_argument("--checkpoint-seconds", type=float, default=60, help="between two checkpoints at least")
+    parser.add_argument("--model", type=Path, required=True, help="output: the model folder")
+    parser.add_argument("--errors", type=Path, help="output: the error analysis, HTML")
+    parser.add_argument("--card", type=Path, help="output: the model card, Markdown")
+    parser.add_argument("--executor-output", type=Path, help="output: metrics")
+    parser.add_argument(
+        "--must-track",
+        action="store_true",
+        help="fail if the scores cannot be logged to the MLflow run of this process",
+    )
+    return parser
+
+
+def _explain(arguments: argparse.Namespace, data: TrainingData, result: Result, written: Mapping[str, Any]) -> None:
+    """Write the error analysis and the model card, those that are asked for, of what the model says of the validation documents."""
+    if not arguments.errors and not arguments.card:
+        return
+    from components.ner.predict import Tagger
+    from components.trainer.analysis import analyse
+    from components.trainer.card import model_card
+    from components.trainer.model import load_tokenizer
+    from components.trainer.report import error_page
+    from components.trainer.training import infer_with
+
+    backbone = read_backbone(arguments.backbone)
+    tagger = Tagger(load_tokenizer(arguments.backbone), result.labels, result.window, infer_with(result.model))
+    predicted = [tagger.tag(document.text) for document in data.validation]
+    analysis = analyse(data.validation, predicted, data.train, data.entity_types)
+    learned = bool(written["training"]["all_data"])
+    counts = {"train": len(data.train), "validation": len(data.validation)}
+    texts = {
+        arguments.errors: error_page(backbone.name, result.scores, analysis, learned=learned),
+        arguments.card: model_card(written, json.loads(backbone.text), counts, analysis),
+    }
+    for path, text in texts.items():
+        if path:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
 
 
 def _told(file: TrackingFile, hyperparameters: Hyperparameters, settings: TrainingSettings) -> Callable[[Epoch], None]:

@@ -14,6 +14,8 @@ def trainer(
     seed: int,
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
+    errors: dsl.Output[dsl.HTML],
+    card: dsl.Output[dsl.Markdown],
     threads: int = 0,
     warm_start: dsl.Input[dsl.Model] = None,
     state: str = "/state",
@@ -27,7 +29,9 @@ def trainer(
         training: epochs, patience, max_tokens, stride, ...
         seed: fixes order, dropout and new weights.
         model: the model folder.
-        metrics: scores on validation, epochs, time.
+        metrics: scores on validation, epochs, time, tokens a second, memory.
+        errors: what the model gets wrong on validation, by label, length and whether training had it, with examples.
+        card: the model card.
         threads: threads to compute with; 0 takes OMP_NUM_THREADS, else all cores.
         warm_start: model folder of an earlier training on the same backbone, whose weights it begins with.
         state: folder of a volume that outlives the task; a training that was killed goes on from its checkpoint there.
@@ -53,6 +57,10 @@ def trainer(
             dsl.IfPresentPlaceholder(input_name="warm_start", then=["--warm-start", warm_start.path]),
             "--state",
             state,
+            "--errors",
+            errors.path,
+            "--card",
+            card.path,
             "--executor-output",
             "{{$.outputs.output_file}}",
         ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import save
 
@@ -30,8 +30,8 @@ def write_model(
     settings: TrainingSettings,
     seed: int,
     warm_start: WarmStart | None = None,
-) -> None:
-    """Write config.json, model.safetensors, tokenizer.json, ner.json and history.json into `folder`.
+) -> dict[str, Any]:
+    """Write config.json, model.safetensors, tokenizer.json, ner.json and history.json into `folder`; return ner.json.
 
     No time stands in any of them: training again with the same inputs must leave what follows cached.
     """
@@ -43,28 +43,25 @@ def write_model(
     # save_file would make a file that only this uid can read; the next step may run under another.
     (folder / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
     shutil.copyfile(backbone / "tokenizer.json", folder / "tokenizer.json")
-    write_json(
-        folder / "ner.json",
-        {
-            "schema_version": SCHEMA_VERSION,
-            "backbone": {"name": manifest.name, "revision": manifest.revision},
-            "entity_types": list(data.entity_types),
-            "labels": list(result.labels),
-            "window": dataclasses.asdict(result.window),
-            "hyperparameters": dataclasses.asdict(hyperparameters),
-            "training": dataclasses.asdict(settings),
-            "seed": seed,
-            "dataset_sha256": data.content_sha256,
-            **({"warm_start_sha256": warm_start.sha256} if warm_start else {}),
-            # The score of a refit is of documents that it has learned from; whoever reads it must be able to tell.
-            "scores": {
-                "validation": {**result.scores.as_json(), **({"learned_from": True} if settings.all_data else {})}
-            },
-            "best_epoch": result.best_epoch,
-        },
-    )
+    facts = {
+        "schema_version": SCHEMA_VERSION,
+        "backbone": {"name": manifest.name, "revision": manifest.revision},
+        "entity_types": list(data.entity_types),
+        "labels": list(result.labels),
+        "window": dataclasses.asdict(result.window),
+        "hyperparameters": dataclasses.asdict(hyperparameters),
+        "training": dataclasses.asdict(settings),
+        "seed": seed,
+        "dataset_sha256": data.content_sha256,
+        **({"warm_start_sha256": warm_start.sha256} if warm_start else {}),
+        # The score of a refit is of documents that it has learned from; whoever reads it must be able to tell.
+        "scores": {"validation": {**result.scores.as_json(), **({"learned_from": True} if settings.all_data else {})}},
+        "best_epoch": result.best_epoch,
+    }
+    write_json(folder / "ner.json", facts)
     history = [
         {"epoch": epoch.number, "loss": epoch.loss, "macro_f1": epoch.macro_f1, "micro_f1": epoch.micro_f1}
         for epoch in result.history
     ]
     write_json(folder / "history.json", history)
+    return facts

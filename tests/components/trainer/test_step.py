@@ -14,11 +14,11 @@ pytestmark = pytest.mark.engine
 LEARNS = {"learning_rate": 0.01, "batch_size": 2}
 
 
-def train(run_step, out, dataset, backbone, training=None, hyperparameters=None, **options):
+def train(run_step, out, dataset, backbone, training=None, hyperparameters=None, more=(), **options):
     argv = ["--dataset", "/dataset", "--backbone", "/backbone", "--model", "/out/model"]
     argv += ["--training", json.dumps({"epochs": 2, "max_tokens": 64, "stride": 16} | (training or {}))]
     argv += ["--hyperparameters", json.dumps(LEARNS if hyperparameters is None else hyperparameters)]
-    argv += ["--executor-output", "/out/executor_output.json"]
+    argv += ["--executor-output", "/out/executor_output.json", *more]
     return run_step("trainer", argv, {out: "/out", dataset: "/dataset", backbone: "/backbone"}, **options)
 
 
@@ -42,13 +42,18 @@ def test_the_same_training_gives_the_same_bytes_and_a_whole_model_folder(
         out = tmp_path / name
         out.mkdir()
         told = {"INTERMODAL_TRACKING_FILE": "/out/told.jsonl"}
-        train(run_step, out, few_documents, tiny_backbone, env=told).ok()
-        folders.append(folder_bytes(out / "model"))
+        more = ["--errors", "/out/pages/errors.html", "--card", "/out/pages/card.md"]
+        train(run_step, out, few_documents, tiny_backbone, more=more, env=told).ok()
+        folders.append(folder_bytes(out / "model") | folder_bytes(out / "pages"))
     assert folders[0] == folders[1]
-    assert set(folders[0]) == {"config.json", "model.safetensors", "tokenizer.json", "ner.json", "history.json"}
+    model = {"config.json", "model.safetensors", "tokenizer.json", "ner.json", "history.json"}
+    assert set(folders[0]) == model | {"errors.html", "card.md"}
     ner = json.loads(folders[0]["ner.json"])
     assert ner["labels"] == ["O", "B-COMPANY", "I-COMPANY", "B-PERSON", "I-PERSON", "B-SKILL", "I-SKILL"]
     assert ner["backbone"]["name"] == "tiny"
+    scored = f"{ner['scores']['validation']['macro_f1']:.4f}"
+    assert f"macro-F1 {scored}".encode() in folders[0]["errors.html"]
+    assert f"macro-F1 **{scored}**".encode() in folders[0]["card.md"]
     assert ner["window"] == {"max_tokens": 64, "stride": 16, "cls_id": 101, "sep_id": 102, "pad_id": 0}
     assert ner["hyperparameters"]["learning_rate"] == 0.01
     metrics = json.loads((tmp_path / "one" / "executor_output.json").read_text())
