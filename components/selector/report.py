@@ -17,7 +17,13 @@ _HEADER = (
 )  # fmt: skip
 _SHORT = {"learning_rate": "lr", "batch_size": "batch", "weight_decay": "decay", "gradient_accumulation": "accumulate"}
 
-_USUAL = {"gradient_accumulation": 1, "max_grad_norm": 1.0, "warmup_ratio": 0.1}
+_USUAL = {
+    "gradient_accumulation": 1,
+    "layer_decay": 1.0,
+    "max_grad_norm": 1.0,
+    "warmup_ratio": 0.1,
+    "word_dropout": 0.0,
+}
 
 _STYLE = """
 :root { color-scheme: light dark }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +19,10 @@ from components.trainer.settings import Hyperparameters, TrainingSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+_LAYER = re.compile(r"\.layers?\.(\d+)\.")
+"""In the name of a parameter: its layer, as BERT, RoBERTa, DeBERTa, ELECTRA, DistilBERT and ModernBERT write it."""
 
 
 class Diverged(StepError):
@@ -59,8 +64,13 @@ class Loop:
         hyperparameters: Hyperparameters,
         settings: TrainingSettings,
         pad_id: int,
+        mask_id: int | None,
         seed: int,
     ) -> None:
+        """`mask_id` stands for a hidden token; it is needed for word dropout alone. Raises StepError without it."""
+        if hyperparameters.word_dropout and mask_id is None:
+            raise StepError("word_dropout hides tokens, but the backbone's tokenizer has no mask token")
+        self._mask_id = mask_id or 0
         self._model = model
         self._examples = examples
         self._hyperparameters = hyperparameters
@@ -115,13 +125,13 @@ class Loop:
         """Take one optimiser step on `batches`, whose loss is averaged over all their tokens; return its sum."""
         total = 0.0
         for batch in batches:
+            labels = torch.from_numpy(batch.labels)
+            ids = self._hidden(torch.from_numpy(batch.input_ids), labels)
             with self._precision():
-                logits = self._model(
-                    input_ids=torch.from_numpy(batch.input_ids), attention_mask=torch.from_numpy(batch.attention_mask)
-                ).logits
+                logits = self._model(input_ids=ids, attention_mask=torch.from_numpy(batch.attention_mask)).logits
             loss = torch.nn.functional.cross_entropy(
                 logits.float().flatten(0, 1),
-                torch.from_numpy(batch.labels).flatten(),
+                labels.flatten(),
                 weight=self._weights,
                 ignore_index=IGNORED,
                 reduction="sum",
@@ -135,6 +145,13 @@ class Loop:
         self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
         return total
+
+    def _hidden(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the token ids [windows, tokens] with some of those that have a label hidden; each keeps its label."""
+        if not self._hyperparameters.word_dropout:
+            return ids
+        drawn = (torch.rand(ids.shape) < self._hyperparameters.word_dropout) & (labels != IGNORED)
+        return ids.masked_fill(drawn, self._mask_id)
 
     def _precision(self) -> AbstractContextManager[Any]:
         return torch.autocast("cpu", torch.bfloat16) if self._mixed else nullcontext()
@@ -166,14 +183,27 @@ class Loop:
 
 
 def _optimizer(model: PreTrainedModel, hyperparameters: Hyperparameters) -> torch.optim.AdamW:
-    """Return AdamW; biases and the weights of norms, which have one dimension, are not decayed."""
-    decayed: list[Any] = [weight for weight in model.parameters() if weight.requires_grad and weight.ndim > 1]
-    free: list[Any] = [weight for weight in model.parameters() if weight.requires_grad and weight.ndim <= 1]
+    """Return AdamW; biases and the weights of norms, which have one dimension, are not decayed.
+
+    The classifier learns at the full rate, each layer below it at `layer_decay` of the one above, the embeddings at the least.
+    """
+    groups: dict[tuple[float, float], list[Any]] = {}
+    depths = _depths(model) if hyperparameters.layer_decay < 1 else {}
+    top = max(depths.values(), default=0)
+    learned = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    for name, weight in sorted(learned, key=lambda item: item[1].ndim <= 1):
+        rate = hyperparameters.learning_rate * hyperparameters.layer_decay ** (top - depths.get(name, top))
+        groups.setdefault((rate, hyperparameters.weight_decay if weight.ndim > 1 else 0.0), []).append(weight)
     return torch.optim.AdamW(
-        [
-            {"params": decayed, "weight_decay": hyperparameters.weight_decay},
-            {"params": free, "weight_decay": 0.0},
-        ],
+        [{"params": weights, "lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()],
         lr=hyperparameters.learning_rate,
         fused=True,
     )
+
+
+def _depths(model: PreTrainedModel) -> dict[str, int]:
+    """Return how high each parameter stands: 0 for embeddings, then the layers, then the rest of the body and the classifier."""
+    names = [name for name, _ in model.named_parameters()]
+    layers = {name: int(found[1]) + 1 for name in names if (found := _LAYER.search(name))}
+    top = max(layers.values(), default=0) + 1
+    return {name: layers.get(name, 0 if "embeddings" in name else top) for name in names}

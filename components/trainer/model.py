@@ -66,6 +66,12 @@ def load_tokenizer(backbone: Path) -> Tokenizer:
     return tokenizer
 
 
+def mask_id(tokenizer: Tokenizer) -> int | None:
+    """Return the id of the token that stands for a hidden one, as BERT and RoBERTa write it; None if there is none."""
+    found = [tokenizer.token_to_id(token) for token in ("[MASK]", "<mask>")]
+    return next((number for number in found if number is not None), None)
+
+
 def load_model(backbone: Path, labels: Sequence[str], dropout: float, max_tokens: int) -> PreTrainedModel:
     """Return a token classifier with one output for each of `labels`, on the backbone's weights, in float32.
 

@@ -19,7 +19,8 @@ class Hyperparameters:
     learning_rate: peak rate of AdamW. batch_size: windows in one batch. weight_decay: on all weights but biases and
     norms. dropout: of embeddings, attention, hidden layers and classifier alike. gradient_accumulation: batches in one
     optimiser step. warmup_ratio: share of all steps in which the rate rises. max_grad_norm: gradients are clipped to
-    it.
+    it. layer_decay: each layer below the classifier learns at this share of the rate of the one above; 1: all alike.
+    word_dropout: share of tokens that are hidden from the model in training, so that it learns from what stands around.
     """
 
     learning_rate: float = 3e-4
@@ -29,6 +30,8 @@ class Hyperparameters:
     gradient_accumulation: int = 1
     warmup_ratio: float = 0.1
     max_grad_norm: float = 1.0
+    layer_decay: float = 1.0
+    word_dropout: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class TrainingSettings:
     gradient_accumulation: int = 1
     warmup_ratio: float = 0.1
     max_grad_norm: float = 1.0
+    layer_decay: float = 1.0
+    word_dropout: float = 0.0
     all_data: bool = False
     class_weighting: float = 0.0
     mixed_precision: bool = False
@@ -76,6 +81,8 @@ _RANGES: Mapping[str, _Range] = {
     "gradient_accumulation": _Range(1, 4096),
     "warmup_ratio": _Range(0, 1),
     "max_grad_norm": _Range(0, math.inf, open_low=True),
+    "layer_decay": _Range(0, 1, open_low=True),
+    "word_dropout": _Range(0, 0.9),
     "epochs": _Range(1, 10_000),
     "patience": _Range(0, 10_000),
     "max_tokens": _Range(8, 100_000),
@@ -91,7 +98,7 @@ TRAINING_NAMES = tuple(field.name for field in fields(TrainingSettings))
 
 
 def parse_hyperparameters(values: Mapping[str, Any], training: TrainingSettings) -> Hyperparameters:
-    """Return typed hyperparameters; accumulation, warm-up and clipping come from `training` where `values` has none.
+    """Return typed hyperparameters; what is a training setting too (accumulation, warm-up, ...) comes from there where `values` has none.
 
     Raises StepError for an unknown name (with the closest known one), a wrong type or a value out of range.
     """

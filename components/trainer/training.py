@@ -17,7 +17,7 @@ from components.ner.predict import Tagger, WindowSettings
 from components.trainer.checkpoint import Checkpoints
 from components.trainer.data import TrainingData, make_windows, window_settings
 from components.trainer.loop import Diverged, Loop
-from components.trainer.model import load_model, load_tokenizer, make_repeatable
+from components.trainer.model import load_model, load_tokenizer, make_repeatable, mask_id
 from components.trainer.settings import Hyperparameters, TrainingSettings
 from components.trainer.warm_start import WarmStart, apply_warm_start
 
@@ -93,7 +93,7 @@ def train(
     window = window_settings(tokenizer, settings.max_tokens, settings.stride, pad_id)
     documents = [*data.train, *data.validation] if settings.all_data else data.train
     examples = make_windows(documents, tokenizer, labels, window)
-    loop = Loop(model, examples, hyperparameters, settings, pad_id, seed)
+    loop = Loop(model, examples, hyperparameters, settings, pad_id, mask_id(tokenizer), seed)
     tagger = Tagger(tokenizer, labels, window, infer_with(model))
     progress = _Progress(model, loop, settings, extras.checkpoints)
     progress.go_on(log)

@@ -116,7 +116,7 @@ class TrainConfig:
 def read_train_config(values: Mapping[str, Any] | None) -> TrainConfig:
     """Return a flat mapping of hyperparameters, training settings and `seed`. Raises BadInput naming the key and the closest one.
 
-    What is both (gradient_accumulation, warmup_ratio, max_grad_norm) is a setting: a hyperparameter goes before it.
+    What is both (gradient_accumulation, warmup_ratio, layer_decay, ...) is a setting: a hyperparameter goes before it.
     """
     given = dict(values or {})
     seed = given.pop("seed", None)

@@ -59,13 +59,53 @@ def accumulation(data: TrainingData, backbone: Path) -> dict[str, float]:
         values = {"batch_size": size, "gradient_accumulation": group, "dropout": 0, "max_grad_norm": 1e9}
         make_repeatable(3)
         model = load_model(backbone, data.labels, 0.0, 64)
-        window = window_settings(load_tokenizer(backbone), 64, 16, 0)
-        examples = make_windows(data.train, load_tokenizer(backbone), data.labels, window)[:6]
-        loop = Loop(model, examples, parse_hyperparameters(values, settings), settings, 0, 3)
+        loop = Loop(model, examples(data, backbone)[:6], parse_hyperparameters(values, settings), settings, 0, None, 3)
         loop.run_epoch(1, lambda: None)
         found.append([state["exp_avg"] for state in loop.state()["optimizer"]["state"].values()])
     differences = [float((one - three).abs().max()) for one, three in zip(*found, strict=True)]
     return {"difference": max(differences), "largest": max(float(tensor.abs().max()) for tensor in found[0])}
+
+
+def layer_rates(data: TrainingData, backbone: Path) -> dict[str, list[float]]:
+    """Return the learning rates of the optimiser's groups, for two decays."""
+    settings = parse_training({"epochs": 1, "max_tokens": 64, "stride": 16, "warmup_ratio": 0})
+    found = {}
+    for decay in (0.5, 1.0):
+        hyperparameters = parse_hyperparameters({"layer_decay": decay, "learning_rate": 1e-3}, settings)
+        loop = Loop(
+            load_model(backbone, data.labels, 0.0, 64), examples(data, backbone), hyperparameters, settings, 0, None, 3
+        )
+        found[str(decay)] = sorted({group["initial_lr"] for group in loop.state()["optimizer"]["param_groups"]})
+    return found
+
+
+class Recorder(torch.nn.Module):
+    """A model that remembers what it was shown."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model, self.config, self.seen = model, model.config, []
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> object:
+        self.seen.append(input_ids)
+        return self.model(input_ids=input_ids, attention_mask=attention_mask)
+
+
+def hidden(data: TrainingData, backbone: Path) -> dict[str, float]:
+    settings = parse_training({"epochs": 1, "max_tokens": 64, "stride": 16})
+    hyperparameters = parse_hyperparameters({"word_dropout": 0.3}, settings)
+    model = Recorder(load_model(backbone, data.labels, 0.0, 64))
+    windows = examples(data, backbone)
+    Loop(model, windows, hyperparameters, settings, 0, 103, 3).run_epoch(1, lambda: None)
+    masked = sum(int((ids == 103).sum()) for ids in model.seen)
+    special = sum(int((ids == 101).sum()) + int((ids == 102).sum()) for ids in model.seen)
+    tokens = sum(int((window.labels != IGNORED).sum()) for window in windows)
+    return {"share": masked / tokens, "special": special - 2 * len(windows)}
+
+
+def examples(data: TrainingData, backbone: Path) -> list[Window]:
+    tokenizer = load_tokenizer(backbone)
+    return make_windows(data.train, tokenizer, data.labels, window_settings(tokenizer, 64, 16, 0))
 
 
 def grouping() -> dict[str, float | bool]:
@@ -134,6 +174,8 @@ def main() -> None:
     facts = {
         "accumulation": accumulation(data, backbone),
         "grouping": grouping(),
+        "hidden": hidden(data, backbone),
+        "rates": layer_rates(data, backbone),
         "class_weights": weights_of_classes(),
     }
     folder = Path("/tmp/model")

@@ -78,6 +78,8 @@ VARIANTS = {
     "gradient_accumulation": {"hyperparameters": {"gradient_accumulation": 2, "batch_size": 4}},
     "warmup_ratio": {"hyperparameters": {"warmup_ratio": 0.9}},
     "max_grad_norm": {"hyperparameters": {"max_grad_norm": 0.01}},
+    "layer_decay": {"hyperparameters": {"layer_decay": 0.5}},
+    "word_dropout": {"hyperparameters": {"word_dropout": 0.3}},
     "stride": {"training": {"stride": 30}},
     "max_tokens": {"training": {"max_tokens": 48}},
     "epochs": {"training": {"epochs": 2}},
@@ -110,6 +112,16 @@ def test_every_setting_changes_the_training(facts, name):
 def test_accumulated_batches_make_the_step_of_one_batch(facts):
     """The same windows in one batch or in three of different lengths, without dropout: the same gradient, up to rounding."""
     assert facts["accumulation"]["difference"] < 1e-4 * facts["accumulation"]["largest"]
+
+
+def test_layers_learn_the_slower_the_lower_they_stand(facts):
+    """Rates of `tiny` at 1e-3 and a decay of a half: embeddings, its two layers, the classifier."""
+    assert facts["rates"] == {"0.5": [1.25e-4, 2.5e-4, 5e-4, 1e-3], "1.0": [1e-3]}
+
+
+def test_word_dropout_hides_labelled_tokens_alone(facts):
+    assert 0.2 < facts["hidden"]["share"] < 0.4
+    assert facts["hidden"]["special"] == 0
 
 
 def test_batches_hold_neighbours_in_length_and_each_window_once(facts):
