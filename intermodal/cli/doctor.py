@@ -55,6 +55,7 @@ def examine(state: Path) -> Iterator[Check]:
     yield _memory()
     yield _state(state)
     yield from _backends()
+    yield _tracking(state)
     yield _disk("state disk", _nearest(state), "free some space, or put the state elsewhere with --state")
     yield from _engine(state)
 
@@ -107,6 +108,25 @@ def _backends() -> Iterator[Check]:
             yield Check("warn", "backend", problem.message, problem.hint)
         else:
             yield Check("ok", "backend", f"{plugin.name}, of package {plugin.package}")
+
+
+def _tracking(state: Path) -> Check:
+    """Say where runs of the project here would be tracked."""
+    from intermodal.errors import BadInput
+    from intermodal.settings import find_project, load_settings
+    from intermodal.tracking.server import EXTRA, is_installed
+    from intermodal.tracking.target import target, wanted
+
+    try:
+        settings = load_settings(find_project(Path.cwd()))
+        on, where = wanted(settings, os.environ), target(settings, os.environ, state)
+    except BadInput as problem:
+        return Check("warn", "tracking", problem.message, problem.hint)
+    if not on:
+        return Check("ok", "tracking", "off (docs/tracking.md)")
+    if not where.uri and not is_installed():
+        return Check("warn", "tracking", "on, but there is no MLflow to serve", f"pip install '{EXTRA}'")
+    return Check("ok", "tracking", where.shown if where.uri else where.known() or "a local server, not started yet")
 
 
 def _disk(name: str, folder: Path, hint: str) -> Check:

@@ -14,6 +14,7 @@ from intermodal.engine.layout import StateFolder
 from intermodal.engine.states import State
 from intermodal.junit import write_junit
 from intermodal.results import read_run
+from intermodal.tracking.following import tracked_at
 
 HELP = "show a run: its tasks, failures and outputs"
 
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     if found["backend"] in PLACES and not State(state).final:
         print(f"it goes on there, and this is what was seen last; follow it: intermodal resume {found['id']}")
     print(f"configuration sha256:{found['configuration_digest'][:16]}  pipeline sha256:{found['pipeline_digest'][:16]}")
+    if tracked := tracked_at(StateFolder(args.state.absolute()), found["id"]):
+        print(f"tracked {tracked}")
     logs = {row["path"]: row["log"] for row in attempts}
     relaxed = {row["path"]: _relaxed(row) for row in attempts}
     for task in tasks:

@@ -1,6 +1,6 @@
 """`intermodal tracking up|down|status|sync [RUN ...]`: the MLflow server of the state folder, and what it has of the runs.
 
-Exit codes: 0 done; 3 no server, or it did not answer (`sync` then goes on another time where it stopped).
+Exit codes: 0 done; 3 no server, it did not answer, or did not take a run (`sync` then goes on another time where it stopped).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from intermodal.cli.records import find_run, open_database
 from intermodal.engine.layout import StateFolder
-from intermodal.errors import BadInput, EnvironmentProblem
+from intermodal.errors import BadInput, EnvironmentProblem, ExitCode
 from intermodal.settings import find_project, load_settings
 from intermodal.tracking.outbox import Outbox
 from intermodal.tracking.rest import Client, Rejected, Unreachable
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.action == "status":
         _status(args)
     else:
-        _sync(args)
+        return _sync(args)
     return 0
 
 
@@ -68,7 +68,7 @@ def _status(args: argparse.Namespace) -> None:
     document: dict[str, object] = {"uri": uri, "answers": False, "unsent": None}
     if uri is not None:
         try:
-            Client(where.uri or uri, os.environ, 5.0).call("POST", "experiments/search", {"max_results": 1})
+            Client(where.uri or uri, os.environ, 5.0).check()
             document["answers"] = True
         except (Unreachable, Rejected) as error:
             document["error"] = str(error)
@@ -87,8 +87,8 @@ def _status(args: argparse.Namespace) -> None:
     _print(args, document, f"{uri} {word}{lacking}")
 
 
-def _sync(args: argparse.Namespace) -> None:
-    where = _target(args.state)
+def _sync(args: argparse.Namespace) -> int:
+    where, whole = _target(args.state), True
     database = open_database(args.state)
     try:
         chosen = [find_run(database, name) for name in args.runs]
@@ -99,14 +99,14 @@ def _sync(args: argparse.Namespace) -> None:
         client = Client(uri, os.environ, _TIMEOUT)
         with Outbox(where.folder, without_secrets(uri)) as outbox:
             runs = [row["id"] for row in chosen or unsent(database, outbox)]
-            try:
-                sync(database, StateFolder(args.state.absolute()), client, outbox, runs, lambda one: _say(args, one))
-            except (Unreachable, Rejected) as error:
-                raise EnvironmentProblem(
-                    f"tracking server: {error}", hint="what was sent stays sent; try again"
-                ) from error
+            for one in sync(database, StateFolder(args.state.absolute()), client, outbox, runs):
+                _say(args, one)
+                whole = whole and not one.problem
         if not runs and not args.json:
             print(f"{client.uri} has all runs")
+        return ExitCode.OK if whole else ExitCode.ENVIRONMENT
+    except (Unreachable, Rejected) as error:
+        raise EnvironmentProblem(f"tracking server: {error}", hint="what was sent stays sent; try again") from error
     except (OSError, sqlite3.Error) as error:
         raise EnvironmentProblem(f"{where.folder}: {error}") from error
     finally:
@@ -114,8 +114,8 @@ def _sync(args: argparse.Namespace) -> None:
 
 
 def _say(args: argparse.Namespace, one: Synced) -> None:
-    document: dict[str, object] = {"run": one.run, "sent": one.sent, "refused": list(one.refused)}
-    word = "sent" if one.sent else "is being sent by another process"
+    document: dict[str, object] = {"run": one.run, "problem": one.problem, "refused": list(one.refused)}
+    word = f"not sent: {one.problem}" if one.problem else "sent"
     print(json.dumps(document) if args.json else f"{one.run} {word}")
     for line in one.refused if not args.json else ():
         print(f"  refused: {line}")

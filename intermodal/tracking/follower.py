@@ -12,11 +12,12 @@ import contextlib
 import math
 import os
 import select
+import sqlite3
 import sys
 import time
 from pathlib import Path
 
-from intermodal.engine.database import Database, RecordProblem
+from intermodal.engine.database import Database
 from intermodal.engine.layout import StateFolder
 from intermodal.errors import IntermodalError
 from intermodal.tracking.door import LOG, open_door
@@ -35,7 +36,7 @@ _LONGEST_PAUSE = 15.0
 
 
 class Follower:
-    """Follows one run to its end. Raises what the disk does."""
+    """Follows one run to its end. What is in the way of that is in the run's `tracking.log`."""
 
     def __init__(self, state: StateFolder, run: str, uri: str) -> None:
         self._state = state
@@ -50,7 +51,7 @@ class Follower:
                 uri = self._target.open()
                 open_door(self._state, self._run, uri)
                 self._send(Client(uri, os.environ, _TIMEOUT), without_secrets(uri))
-            except (IntermodalError, Rejected) as error:
+            except (IntermodalError, Rejected, OSError, sqlite3.Error) as error:
                 self._say(str(error))
 
     def _send(self, client: Client, uri: str) -> None:
@@ -95,15 +96,14 @@ class Follower:
         """Write a line to the log, once in a row."""
         if line != self._said:
             self._said = line
-            with self._log_path.open("a", encoding="utf-8") as stream:
+            with contextlib.suppress(OSError), self._log_path.open("a", encoding="utf-8") as stream:
                 stream.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n")
 
 
 def main() -> None:
     state, run = sys.argv[1:]
     os.nice(10)  # the steps go first
-    with contextlib.suppress(RecordProblem):
-        Follower(StateFolder(Path(state)), run, os.environ.get(URI, "")).follow()
+    Follower(StateFolder(Path(state)), run, os.environ.get(URI, "")).follow()
 
 
 if __name__ == "__main__":

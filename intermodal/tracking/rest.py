@@ -70,6 +70,10 @@ class Client:
             raise Unreachable(f"{self.uri}/{path}: is no MLflow server")
         return given
 
+    def check(self) -> None:
+        """Ask for nothing in particular."""
+        self.call("POST", "experiments/search", {"max_results": 1})
+
     def experiment(self, name: str) -> str:
         """Return the id of the experiment, made if absent."""
         for _ in range(2):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from intermodal.engine.database import Database
 from intermodal.engine.layout import StateFolder
 from intermodal.tracking.outbox import Outbox, mark
-from intermodal.tracking.rest import Client
+from intermodal.tracking.rest import Client, Rejected, Unreachable
 from intermodal.tracking.sender import Sender, sending
 from intermodal.tracking.tree import is_tracked, read_tree
 
@@ -19,10 +19,10 @@ _PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class Synced:
-    """What became of one run: `sent` is False if another process is sending it. `refused`: what the server does not take."""
+    """What became of one run. `problem` is why it was not sent wholly, empty if it was; `refused`: what the server does not take."""
 
     run: str
-    sent: bool
+    problem: str = ""
     refused: tuple[str, ...] = ()
 
 
@@ -45,19 +45,24 @@ def unsent(database: Database, outbox: Outbox) -> Iterator[sqlite3.Row]:
 
 
 def sync(
-    database: Database,
-    state: StateFolder,
-    client: Client,
-    outbox: Outbox,
-    runs: list[str],
-    say: Callable[[Synced], None],
-) -> None:
-    """Send what is missing of each run. Raises Unreachable, Rejected."""
+    database: Database, state: StateFolder, client: Client, outbox: Outbox, runs: Sequence[str]
+) -> Iterator[Synced]:
+    """Send what is missing of each run, and yield what became of it; one that the server cannot take keeps no other waiting.
+
+    Raises Unreachable if the server is gone.
+    """
     for run in runs:
+        sender = Sender(client, outbox, run)
+        problem = ""
         with sending(state.run(run), _PATIENCE) as mine:
-            if not mine:
-                say(Synced(run, sent=False))
-                continue
-            sender = Sender(client, outbox, run)
-            send_once(database, state, run, sender, outbox)
-            say(Synced(run, sent=True, refused=tuple(sender.refused)))
+            try:
+                if mine:
+                    send_once(database, state, run, sender, outbox)
+                else:
+                    problem = "another process is sending it"
+            except Rejected as error:
+                problem = str(error)
+            except Unreachable as error:
+                client.check()
+                problem = str(error)
+        yield Synced(run, problem, tuple(sender.refused))

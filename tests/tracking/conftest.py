@@ -31,7 +31,7 @@ PACKAGE = Path(__file__).parents[2]
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in a git checkout, with the compiled pipelines and a file of data."""
     root = make_project(tmp_path_factory.mktemp("tracked") / "project")
-    for pipeline in (pipelines.study, pipelines.patient):
+    for pipeline in (pipelines.study, pipelines.patient, pipelines.doomed):
         compiler.Compiler().compile(pipeline, str(root / f"{pipeline.name}.yaml"))
     (root / "data.txt").write_text("data\n")
     for command in (

@@ -62,6 +62,12 @@ def study(data: dsl.Input[dsl.Dataset], lr: float = 0.3, breaks: bool = False):
         broken().set_retry(1).after(trained)
 
 
+@dsl.pipeline(name="doomed")
+def doomed(go: str):
+    """A pipeline whose experiment somebody deleted on the server."""
+    wait(go=go)
+
+
 @dsl.pipeline(name="patient")
 def patient(go: str):
     """A step that waits for a file."""

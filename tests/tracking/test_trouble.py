@@ -56,6 +56,21 @@ def test_a_sender_that_is_killed_at_any_moment_sends_nothing_twice(lab: Lab, rel
     assert relay.accepted == before  # what the server has is not even asked for
 
 
+def test_a_run_that_the_server_does_not_take_keeps_no_other_waiting(lab: Lab, see: See, client):
+    go = lab.state / "go"
+    go.touch()
+    ran = [lab.run(name, "--arg", f"go={go}", INTERMODAL_TRACKING="off")["run"] for name in ("doomed", "patient")]
+    experiment = client.create_experiment("doomed")
+    client.delete_experiment(experiment)
+    said = lab.do("tracking", "sync", code=3)
+    assert f"{ran[0]} not sent: " in said and f"{ran[1]} sent" in said
+    assert (see(ran[0]).runs, see(ran[1]).statuses[""]) == ({}, "FINISHED")
+    client.restore_experiment(experiment)
+    lab.sync()
+    assert see(ran[0]).statuses == dict.fromkeys(("", "/wait@1", "/wait@1#0"), "FINISHED")
+    assert f"tracked {lab.uri}/#/experiments/{experiment}/runs/" in lab.do("show", ran[0])
+
+
 def test_the_local_server_is_started_once_and_what_it_missed_is_sent_later(lab: Lab):
     from mlflow import MlflowClient
 
