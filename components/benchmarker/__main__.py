@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     settings = parse_settings(json_argument(args.settings, "--settings"))
     listed = [artifact.path for artifact in artifact_list(args.executor_input, "bundles")]
     candidates = read_candidates([*listed, *args.bundle])
-    baseline = read_baseline(args.baseline) if args.baseline else None
+    baseline = read_baseline(args.baseline, settings) if args.baseline else None
     print(f"measuring {', '.join(candidate.name for candidate in candidates)}", flush=True)
     document = join(benchmark(candidates, args.dataset, settings, settings.requests), baseline)
     write_json(args.benchmark, document)

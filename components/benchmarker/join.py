@@ -9,23 +9,30 @@ from typing import Any
 
 from components.benchmarker.bundle import SCHEMA_VERSION
 from components.benchmarker.noise import apart, compare
+from components.benchmarker.settings import Settings
 from components.kfp_io import StepError
 
-_SAME = ("rounds", "seed", "warmup", "baseline_requests")
-"""Settings that must be the same in both, for rounds to be pairs."""
+_SAME = ("rounds", "requests", "baseline_requests", "warmup", "seed")
+"""Settings that must be the same in both, for rounds to be pairs on the same documents."""
 
 
-def read_baseline(path: Path) -> dict[str, Any]:
-    """Return what step baseline wrote. Raises StepError if it is not that."""
+def read_baseline(path: Path, settings: Settings) -> dict[str, Any]:
+    """Return what step baseline wrote. Raises StepError if it is not that, or was measured by other settings."""
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if document["schema_version"] != SCHEMA_VERSION:
             raise StepError(f"{path}: schema version {document['schema_version']!r}, this step reads {SCHEMA_VERSION}")
         for entry in document["candidates"]:
             _samples(entry)
-        document["settings"], document["noise"]["yardstick_ms"], document["machine"]["threads"]
+        theirs = [document["settings"][name] for name in _SAME]
+        document["noise"]["yardstick_ms"], document["noise"]["resolution"], document["machine"]["threads"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StepError(f"{path}: is not a baseline: {error!r}") from error
+    for name, value in zip(_SAME, theirs, strict=True):
+        if value != getattr(settings, name):
+            raise StepError(
+                f"{path}: its {name} is {value}, here it is {getattr(settings, name)}", hint="measure both alike"
+            )
     return document
 
 
@@ -42,6 +49,7 @@ def join(document: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> dic
     if baseline is None:
         return {**document, "baseline": [], "baseline_noise": None, "comparisons": comparisons}
     why = _unfit(document, baseline) or apart(document["noise"], baseline["noise"], limit)
+    resolution = max(resolution, baseline["noise"]["resolution"])
     peers = {entry["backbone"]: entry for entry in baseline["candidates"]}
     for entry in entries:
         if peer := peers.get(entry["backbone"]):
@@ -57,9 +65,6 @@ def join(document: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> dic
 
 
 def _unfit(document: Mapping[str, Any], baseline: Mapping[str, Any]) -> str | None:
-    for name in _SAME:
-        if document["settings"][name] != baseline["settings"][name]:
-            return f"{name} was {baseline['settings'][name]} for the baseline and {document['settings'][name]} here"
     if document["machine"]["threads"] != baseline["machine"]["threads"]:
         return f"the baseline had {baseline['machine']['threads']} threads, here are {document['machine']['threads']}"
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from components.benchmarker.join import join, read_baseline
 from components.benchmarker.noise import compare, guard
 from components.benchmarker.sample import beyond, least_requests, percentiles
 from components.benchmarker.server import highest_rate, predicted_rate
+from components.benchmarker.settings import parse_settings
 from components.benchmarker.worker import Worker
 from components.kfp_io import StepError
 from components.ner.formats import load_split
@@ -193,11 +195,20 @@ def test_the_baseline_is_joined_round_by_round_on_the_same_documents(measured: d
     assert against["change_of_macro_f1"] == 0
     for change, why in (
         ({"machine": {"threads": 7}}, "7 threads"),
-        ({"settings": {**measured["settings"], "seed": 1}}, "seed was 1"),
         ({"noise": {**measured["noise"], "yardstick_ms": [1e6]}}, "times as fast in one of the two runs"),
     ):
         found = [c for c in join(measured, {**baseline, **change})["comparisons"] if c["than"] == "one pytorch"]
         assert {c["verdict"] for c in found} == {"inconclusive"} and why in found[0]["why"]
-    (tmp_path / "baseline.json").write_text('{"schema_version": 1, "candidates": [{}]}')
+
+
+def test_a_baseline_that_cannot_be_joined_is_refused_before_anything_is_measured(
+    measured: dict[str, Any], tmp_path: Path
+):
+    file, settings = tmp_path / "baseline.json", parse_settings(measured["settings"])
+    file.write_text(json.dumps(slower(measured, 2)))
+    assert read_baseline(file, settings)["candidates"][0]["variant"] == "pytorch"
+    with pytest.raises(StepError, match="its rounds is 2, here it is 3"):
+        read_baseline(file, replace(settings, rounds=3))
+    file.write_text('{"schema_version": 1, "candidates": [{}]}')
     with pytest.raises(StepError, match="is not a baseline"):
-        read_baseline(tmp_path / "baseline.json")
+        read_baseline(file, settings)
