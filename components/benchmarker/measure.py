@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import random
@@ -148,10 +149,11 @@ def _offline_and_server(process: Process, entry: Mapping[str, Any], settings: Se
         done = process.ask("offline", batch=settings.offline_batch)
         found["offline"] = {**done, "documents_per_second": done["documents"] / done["seconds"]}
     if settings.server_ms:
+        seeds = itertools.count(settings.seed)  # one unlucky crowd must not meet every rate
 
         def serve(rate: float, requests: int, allowed: int) -> Mapping[str, Any]:
             seen: Mapping[str, Any] = process.ask(
-                "serve", rate=rate, requests=requests, seed=settings.seed, bound_ms=settings.server_ms, allowed=allowed
+                "serve", rate=rate, requests=requests, seed=next(seeds), bound_ms=settings.server_ms, allowed=allowed
             )
             return seen
 

@@ -22,7 +22,7 @@ def highest_rate(serve: Serve, service_ms: list[float], bound_ms: float) -> dict
     """Return the highest rate, in documents a second, whose p99 is under the bound with 99 % confidence, and the trials.
 
     A queue of the service times that are known already says where to begin. Each trial has the fewest requests that carry p99.
-    `rate` is None if even single requests, one after another, are too slow.
+    `rate` is None if none that was tried holds; without trials, even single requests, one after another, are too slow.
     """
     requests = least_requests(QUANTILE)
     allowed = beyond(requests, QUANTILE)
