@@ -39,14 +39,19 @@ def _search(documents: dsl.PipelineTask, start: dsl.PipelineTask, seed: int, sam
     return task.set_cpu_limit("1").set_memory_limit("4Gi").outputs["study"]
 
 
-@dsl.pipeline(name="two-searches")
-def searches(seeds: list, size: str = "tiny") -> Studies:
-    documents = dataset(size=size, seed=13, validation_fraction=0.3, test_fraction=0.1)
-    with dsl.ParallelFor([]) as name:
-        fetched = fetch(name=name, endpoint="")
-    none = gather(fetched=dsl.Collected(fetched.outputs["model"]))
-    start = backbone(name="minilm-3", fetched=none.outputs["model"], seed=13)
-    with dsl.ParallelFor(seeds) as seed:
-        plain = _search(documents, start, seed, "random", "none", _PLAIN_TRIALS)
-        pruned = _search(documents, start, seed, "tpe", "asha", _PRUNED_TRIALS)
-    return Studies(plain=dsl.Collected(plain), pruned=dsl.Collected(pruned))
+def searches(seeds: list[int], size: str = "tiny"):
+    """Return a pipeline of the searches for each of `seeds`."""
+
+    @dsl.pipeline(name="two-searches")
+    def pipeline(downloads: list = []) -> Studies:  # noqa: B006 - KFP reads the default, nobody changes it
+        documents = dataset(size=size, seed=13, validation_fraction=0.3, test_fraction=0.1)
+        with dsl.ParallelFor(downloads) as name:
+            fetched = fetch(name=name, endpoint="")
+        none = gather(fetched=dsl.Collected(fetched.outputs["model"]))
+        start = backbone(name="minilm-3", fetched=none.outputs["model"], seed=13)
+        with dsl.ParallelFor(seeds) as seed:
+            plain = _search(documents, start, seed, "random", "none", _PLAIN_TRIALS)
+            pruned = _search(documents, start, seed, "tpe", "asha", _PRUNED_TRIALS)
+        return Studies(plain=dsl.Collected(plain), pruned=dsl.Collected(pruned))
+
+    return pipeline

@@ -91,8 +91,8 @@ def pruning(folder: Path) -> list[Figure]:
     """TPE with ASHA against random search without pruning: epochs until within half a point of the best of the random search."""
     from benchmarks.search_pipeline import searches
 
-    path = compile_pipeline(searches, folder)
-    _, result = intermodal(path, "--arg", f"seeds={json.dumps(list(range(1, _SEEDS + 1)))}", state=folder / "state")
+    path = compile_pipeline(searches(list(range(1, _SEEDS + 1))), folder)
+    _, result = intermodal(path, state=folder / "state")
     plain = [_scores(item) for item in result["artifacts"]["plain"]]
     pruned = [_scores(item) for item in result["artifacts"]["pruned"]]
     reach, whole = [], []

@@ -39,6 +39,21 @@ def test_a_part_of_a_section_keeps_the_rest_and_dots_reach_inside():
     assert (found["training"]["epochs"], found["training"]["max_tokens"], found["trials"]) == (9, 256, 7)
 
 
+def test_workers_are_a_list_for_the_loop_and_share_the_cpus():
+    assert arguments()["workers"] == [] and arguments()["search"] == {}
+    found = arguments(workers="4", cpus="8", search__folds="5", search__pruning="{warmup: 1}")
+    assert (found["workers"], found["worker_cpus"], found["cpus"]) == ([0, 1, 2, 3], 2, 8)
+    assert found["search"] == {"folds": 5, "pruning": {"warmup": 1}}
+    assert arguments(workers=4, cpus=2)["worker_cpus"] == 1
+
+
+def test_a_new_study_has_a_name_that_no_other_has_and_by_which_it_goes_on():
+    first, second = (arguments(search__mode="new")["search"] for _ in range(2))
+    assert set(first) == {"study"} and first != second
+    assert arguments(search__study=first["study"])["search"] == first
+    assert arguments(search__mode="reuse")["search"] == {"mode": "reuse"}
+
+
 def test_smoke_is_the_same_experiment_made_short():
     found = arguments(stage="smoke")
     assert (found["trials"], found["training"]["epochs"], found["search_training"]["epochs"]) == (1, 1, 1)

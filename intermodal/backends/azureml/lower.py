@@ -16,8 +16,8 @@ from typing import Any
 from intermodal.backends.azureml.flatten import Flat, Leaf, Origin
 from intermodal.backends.azureml.machines import Place, place_of
 from intermodal.backends.azureml.names import distinct_ports, port_name, unique
+from intermodal.backends.azureml.native_sweep import check_alone, sweep_of
 from intermodal.backends.azureml.native_sweep import port as search_port
-from intermodal.backends.azureml.native_sweep import sweep_of
 from intermodal.backends.azureml.settings import AzureMLSettings
 from intermodal.backends.azureml.sources import External
 from intermodal.backends.azureml.values import TYPES, encode
@@ -243,6 +243,7 @@ class Lowering:
                 f"{leaf.path}: may be skipped, so it cannot be a native sweep",
                 hint=f"leave out [tool.intermodal.azureml.sweeps.{label}]",
             )
+        check_alone(leaf.after, label, leaf.path)
         return sweep_of(settings, leaf.known.parameters, leaf.path)
 
     def _may_be_skipped(self, leaf: Leaf) -> bool:

@@ -7,7 +7,7 @@ what comes after the step binds what it always binds. Source of the node's form:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
@@ -92,7 +92,7 @@ def sweep_of(settings: NativeSweep, known: Mapping[str, Any], path: str) -> dict
                 f"{path}: a native sweep needs {name!r} at submission, and it has none or a task makes it",
                 hint="make it a constant or an argument of the pipeline",
             )
-    _check_alone(known, path)
+    _check_search(known, path)
     try:
         space = translate(read_search_space(known[SPACE]), settings.sampling)
     except (BadInput, Unsupported) as error:
@@ -116,13 +116,17 @@ def sweep_of(settings: NativeSweep, known: Mapping[str, Any], path: str) -> dict
     return found
 
 
-def _check_alone(known: Mapping[str, Any], path: str) -> None:
-    """Raise Unsupported for what the step itself would do with its trials, and a sweep does not."""
-    if known.get("helpers"):
+def check_alone(before: Collection[str], component: str, path: str) -> None:
+    """Raise Unsupported if workers of the search (tasks of component NAME-worker) are among the tasks `before` it."""
+    if any(task.rsplit("/", 1)[-1] == f"{component}-worker" for task in before):
         raise Unsupported(
             f"{path}: a native sweep shares its trials out itself, and workers have no part in it",
             hint="workers=1, and max_concurrent_trials in [tool.intermodal.azureml.sweeps]",
         )
+
+
+def _check_search(known: Mapping[str, Any], path: str) -> None:
+    """Raise Unsupported for what the step itself would do with its trials, and a sweep does not."""
     search = known.get("search") or {}
     for name in ("folds", "objectives", "minutes", "pruning"):
         if search.get(name):

@@ -165,6 +165,22 @@ def test_a_component_that_is_not_there_is_a_note(tmp_path):
     assert "sweeps.hop: no task of this pipeline is one" in made.report.warnings
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"workers": 2}, "for-loop-2/0/hpo: a native sweep shares its trials out itself"),
+        ({"search": {"folds": 3}}, "hpo: a native sweep knows no folds"),
+        ({"search": {"minutes": 5}}, "hpo: a native sweep knows no minutes"),
+    ],
+)
+def test_what_the_step_would_do_with_its_trials_is_refused_of_a_sweep(values, words):
+    source = load_source(ROOT / "pipelines/ner.py", None)
+    arguments, _ = job_inputs(source, values, from_file=True)
+    settings = load_azureml_settings(ROOT, {}).model_copy(update={"sweeps": {"hpo": NativeSweep()}})
+    with pytest.raises(Unsupported, match=words):
+        compile_pipeline(source.pipeline, arguments, settings)
+
+
 def test_the_factory_gets_a_sweep_for_each_backbone(tmp_path):
     from azure.ai.ml import load_job
 
