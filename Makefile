@@ -79,7 +79,7 @@ lint: venv scan ## ruff, mypy, hadolint, zizmor (workflows), and what is in the 
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/hadolint images/*/Dockerfile
+	.venv/bin/hadolint images/*/Dockerfile .devcontainer/Dockerfile
 	.venv/bin/zizmor --offline --quiet .github/workflows
 
 scan: images ## look into the step images for what a hardened image does not have
