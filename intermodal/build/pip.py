@@ -17,6 +17,8 @@ class PipConfiguration:
     index_url: str = ""
     extra_index_urls: tuple[str, ...] = ()
     find_links: tuple[str, ...] = ()
+    no_index: bool = False
+    """Only `find_links`: a machine without a network."""
     cert: str = ""
     """Path of the CA bundle, if pip has one of its own."""
 
@@ -28,6 +30,8 @@ class PipConfiguration:
         if self.extra_index_urls:
             environment["UV_INDEX"] = " ".join(self.extra_index_urls)
             environment["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # what pip does
+        if self.no_index:
+            environment["UV_OFFLINE"] = "1"  # uv knows --no-index as an option alone
         if self.find_links:
             environment["UV_FIND_LINKS"] = ",".join(self.find_links)
         if self.cert:
@@ -52,6 +56,7 @@ def read_pip_configuration() -> PipConfiguration:
             url for url in values.get("extra-index-url", "").split() if url.startswith(("http://", "https://"))
         ),
         find_links=tuple(values.get("find-links", "").split()),
+        no_index=values.get("no-index", "").lower() in ("1", "true", "yes", "on"),
         cert=values.get("cert", ""),
     )
 

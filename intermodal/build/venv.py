@@ -41,7 +41,7 @@ def install_lock(project: Path, folder: Path, lock: Path) -> str:
     uv = find_uv(project)
     environment = _environment()
     python = str(folder / "bin/python")
-    print(f"making {folder.relative_to(project)} as {lock.relative_to(project)} says", file=sys.stderr, flush=True)
+    print(f"making {folder} as {lock.name} says", file=sys.stderr, flush=True)
     _run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, str(folder)], environment)
     # Byte code is compiled once, here: uv leaves it to the first import, which then takes seconds, or never keeps it.
     _run(

@@ -12,6 +12,7 @@ import pytest
 
 from intermodal.build.context import assemble, recipes, write_tar
 from intermodal.build.pip import read_pip_configuration
+from intermodal.build.venv import install_lock
 from intermodal.build.wheels import fetch, read_lock
 from intermodal.errors import BadInput, EnvironmentProblem
 
@@ -151,6 +152,27 @@ def test_pip_configuration_reaches_uv(tmp_path: Path, monkeypatch: pytest.Monkey
     assert environment["UV_INDEX"] == "https://more.example/simple"
     assert environment["UV_FIND_LINKS"] == "/a,/b"
     assert environment["SSL_CERT_FILE"] == "/ca.pem"
+
+
+def test_without_an_index_everything_comes_from_a_wheel_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docs/how-to/air-gapped.md says: pip's own words are all that is asked for, and the index that is named answers nobody."""
+    project = Path(__file__).parents[2]
+    lock = project / "requirements/build.txt"
+    wheels = tmp_path / "wheels"
+    fetch(read_lock(lock), wheels)
+    settings = {"NO_INDEX": "1", "FIND_LINKS": str(wheels), "INDEX_URL": "http://127.0.0.1:9/", "EXTRA_INDEX_URL": ""}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"PIP_{name}", value)
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+    assert [wheel.name for wheel in fetch(read_lock(lock), tmp_path / "more")] == [
+        path.name for path in wheels.glob("*.whl")
+    ]
+    python = install_lock(project, tmp_path / "environment", lock)
+    listed = subprocess.run([python, "-m", "pip", "--version"], capture_output=True, text=True, check=True).stdout
+    assert str(tmp_path / "environment") in listed
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nothing"))
+    with pytest.raises(EnvironmentProblem, match="pip sync"):
+        install_lock(project, tmp_path / "another", lock)
 
 
 def test_the_environment_is_made_from_python_alone(tmp_path: Path) -> None:
