@@ -40,3 +40,29 @@ def blocks(path: Path) -> Iterator[Block]:
             yield Block(page, start + 1, "", "", "\n".join(line[4:] for line in lines[start:number]).strip())
         else:
             number += 1
+
+
+SHELL = ("sh", "bash", "console")
+_COMMENT = re.compile(r"(^|\s+)# .*$")
+
+
+def is_commands(block: Block) -> bool:
+    """Whether a block is for a shell: it says so, or says nothing of a language."""
+    return block.language in SHELL or not (block.language or block.title)
+
+
+def commands(block: Block) -> list[str]:
+    """Return the commands of a block, one for each line that is typed, without comments."""
+    joined = re.sub(r"\s*\\\n\s*", " ", block.text)
+    lines = (_COMMENT.sub("", line).strip() for line in joined.splitlines())
+    return [line for line in lines if line]
+
+
+def pages() -> list[Path]:
+    """Return all pages that tell a reader what to type."""
+    return [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+        *sorted(ROOT.glob("components/*/README.md")),
+    ]
