@@ -24,7 +24,7 @@ from intermodal.backends.azureml import settings as azureml
 from intermodal.backends.kubeflow.settings import KubeflowSettings
 from intermodal.cli.main import VERBS, make_parser
 from intermodal.errors import ExitCode
-from intermodal.settings import Settings
+from intermodal.settings import Settings, TrackingSettings
 from pipelines import experiment
 
 _AZUREML = {
@@ -96,6 +96,7 @@ def settings_page() -> str:
         "error that names it. What they are for: [container contract](../container-contract.md), [AzureML](../azureml.md), "
         "[Kubeflow](../how-to/kubeflow.md).",
         _model("[tool.intermodal]", Settings),
+        _model("[tool.intermodal.tracking]", TrackingSettings),
         _model("[tool.intermodal.azureml]", azureml.AzureMLSettings),
         *(_model(f"[tool.intermodal.azureml.{name}]", table) for name, table in _AZUREML.items()),
         _model("[tool.intermodal.kubeflow]", KubeflowSettings),
@@ -125,11 +126,11 @@ def python_page() -> str:
     """Return the public names of `intermodal`, by their docstrings."""
     parts = [
         "# Python\n\nWhat `import intermodal` gives. How it is used: [pipelines from Python](../how-to/python.md).",
-        f"## run\n\n```python\nintermodal.run{inspect.signature(intermodal.run)}\n```\n\n"
+        "## run\n\n```python\nrun(pipeline, arguments=None, **options) -> Run\n```\n\n"
         "Run a pipeline and return what came of it, a `Run`: `start` and `wait` in one, with the same arguments. Raises what `start` "
         "raises, and RunFailed if a task failed, unless `raise_on_error` is False.",
     ]
-    names = [name for name in intermodal.__all__ if name not in ("run", "__version__")]
+    names = [name for home in intermodal._HOMES.values() for name in home if name != "run"]
     return "\n\n".join([*parts, *(_docstring(getattr(intermodal, name)) for name in names)]) + "\n"
 
 

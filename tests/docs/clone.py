@@ -68,7 +68,7 @@ class Clone:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         assert done.returncode == 0, f"{command}\nended with {done.returncode}\n{done.stdout}"
         return done.stdout

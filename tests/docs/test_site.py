@@ -39,7 +39,7 @@ def test_it_loads_nothing_from_elsewhere(site: Path):
     assert [address for address in loaded if "//" in address] == []
     styles = "".join(path.read_text() for path in site.rglob("*.css"))
     assert not re.search(r"@import|url\(\s*[\"']?(https?:)?//", styles)
-    assert "interm" in (site / "search/search_index.json").read_text()
+    assert "fingerprint" in (site / "search/search_index.json").read_text()
 
 
 def test_the_command_is_there_with_every_option(site: Path):
