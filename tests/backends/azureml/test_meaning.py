@@ -62,7 +62,22 @@ def slots():
         say(text=item)
 
 
-@pytest.mark.parametrize("pipeline", [branches, failing, slots], ids=lambda item: item.name)
+@dsl.container_component
+def lines(texts: list, out: dsl.OutputPath(str)):
+    return dsl.ContainerSpec("shell", ["sh", "-c", 'mkdir -p "$(dirname "$1")"; printf %s "$0" > "$1"'], [texts, out])
+
+
+@dsl.pipeline(name="idle")
+def idle(items: list = ["a", "b"], helpers: list = []) -> str:  # noqa: B006
+    """A loop over nothing inside a loop whose results are collected: whoever collects knows only the structure of both."""
+    with dsl.ParallelFor(items) as item:
+        with dsl.ParallelFor(helpers) as helper:
+            helped = say(text=helper)
+        said = say(text=item).after(helped)
+    return lines(texts=dsl.Collected(said.outputs["out"])).outputs["out"]
+
+
+@pytest.mark.parametrize("pipeline", [branches, failing, slots, idle], ids=lambda item: item.name)
 def test_a_job_leaves_the_tasks_on_record_that_a_local_run_leaves(pipeline: Any, tmp_path: Path, run: Run):
     local = run(pipeline, options=Options(cache=False, grace=1.0))
     path = tmp_path / "compiled.yaml"

@@ -220,6 +220,16 @@ class Known:
 
     def _virtual(self, instance: Instance, task: Task, component: Component, here: str) -> Result:
         """Decide about a group in which nothing has a job of its own (importers alone, or nothing at all)."""
+        if instance.inputs is None:
+            # Only the structure of this place is wired, and in it a loop that has no leaf: it was compiled for no items.
+            held = held_back(task, _Siblings(self, instance))
+            if held is None:
+                return loop_result(component, [])
+            return (
+                Result(State.SKIPPED)
+                if isinstance(held, Skipped)
+                else Result(State.FAILED, error=f"{here}: {held.message}")
+            )
         given = self._instances(instance, task, component, here)
         if isinstance(given, Skipped):
             return Result(State.SKIPPED)
