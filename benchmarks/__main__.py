@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import cached, engine, loop, onnx, scheduler, searches
+from benchmarks import cached, engine, loop, onnx, scheduler, searches, tracking
 from benchmarks.figures import Figure, table
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "factory": cached.factory,
     "heavy": cached.heavy,
     "scheduler": scheduler.ten_thousand,
+    "tracking": tracking.cost,
     "onnx": onnx.int8,
     "workers": searches.workers,
     "pruning": searches.pruning,

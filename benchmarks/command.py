@@ -24,20 +24,23 @@ def compile_pipeline(pipeline: Any, folder: Path) -> Path:
     return path
 
 
-def intermodal(*words: str | Path, state: Path) -> tuple[float, dict[str, Any]]:
+def intermodal(*words: str | Path, state: Path, **variables: str) -> tuple[float, dict[str, Any]]:
     """Run a pipeline and return the seconds that the whole command took and its result. Raises RuntimeError if it is not green."""
     command = [sys.executable, "-m", "intermodal", "run", *map(str, words), "--state", str(state), "--plain", "--json"]
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environment())
+    done = subprocess.run(
+        command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environment(**variables)
+    )
     seconds = time.perf_counter() - started
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} exited {done.returncode}:\n{done.stderr[-2000:]}")
     return seconds, json.loads(done.stdout)
 
 
-def environment() -> dict[str, str]:
-    """Return this environment with byte code kept: without it each command would compile all that it imports anew."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+def environment(**more: str) -> dict[str, str]:
+    """Return this environment with byte code kept (without it each command would compile all that it imports anew), and no tracking."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "INTERMODAL_TRACKING": "off", **more}
 
 
 def timed(action: Callable[[], object]) -> float:

@@ -67,7 +67,7 @@ class OpenRuns:
         """Return the attempt's run, None if it is not open yet. Raises NotTracked if it will not be."""
         found = find_sent(self._state.root / FOLDER, schema.run_key(run, task, attempt=attempt))
         door = door_of(self._state, run)
-        if found is not None and (door / SOCKET).exists():
+        if found is not None and (not inside or (door / SOCKET).exists()):
             uri, sent = found
             variables = {
                 "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{PORT}" if inside else uri,

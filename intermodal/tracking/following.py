@@ -50,7 +50,7 @@ class Following:
         path = os.pathsep.join(filter(None, [package, environment.get("PYTHONPATH")]))
         try:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", _FOLLOWER, str(self._state.root), self._run],
+                [sys.executable, "-P", "-m", _FOLLOWER, str(self._state.root), self._run],
                 env={**environment, "PYTHONPATH": path},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

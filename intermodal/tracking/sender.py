@@ -37,6 +37,8 @@ class Sender:
         self._outbox = outbox
         self._run = run
         self._sent: dict[str, Sent] = {}
+        self._studies: dict[str, str] = {}
+        """Key of a trial -> its study."""
         self._experiment = ""
         self.refused: list[str] = []
 
@@ -54,6 +56,8 @@ class Sender:
         for found in self._client.search(experiment, schema.RUN, self._run):
             tags = {tag["key"]: tag["value"] for tag in found["data"].get("tags", ())}
             there[tags.get(schema.KEY, "")] = found["info"]["run_id"]
+            if schema.STUDY in tags:
+                self._studies[tags[schema.KEY]] = tags[schema.STUDY]
         known = self._outbox.of_run(self._run)
         if any(there.get(key) != sent.mlflow_run for key, sent in known.items()):
             self._outbox.forget(self._run)  # the server was emptied, or is another one at the same address
@@ -109,7 +113,7 @@ class Sender:
         return sent
 
     def _send_trial(self, node: Node, number: int, told: Told) -> None:
-        key = schema.trial_key(node.key, number)
+        key = self._trial_key(node, number, told.study)
         tags = {name: value for name, value in node.tags.items() if name in _PASSED_ON}
         tags |= {schema.KIND: "trial", schema.TRIAL: str(number), schema.STATE: told.state or "RUNNING"}
         trial = self._ensure(key, f"trial {number}", told.first, tags, node.key)
@@ -121,6 +125,16 @@ class Sender:
         if status != trial.status:
             self._client.update_run(trial.mlflow_run, status, None if status in _OPEN else told.last)
             self._note(key, replace(trial, status=status))
+
+    def _trial_key(self, node: Node, number: int, study: str) -> str:
+        """Return the key of a trial: of another worker's, if this one only says what became of it."""
+        key = schema.trial_key(node.key, number)
+        if study and key not in self._sent:
+            same = (other for other, its in self._studies.items() if its == study and other.endswith(f"#{number}"))
+            key = next(same, key)
+        if study:
+            self._studies[key] = study
+        return key
 
     def _close_trials(self, node: Node) -> None:
         """End the trials that an attempt left open: it was killed in the middle of them."""

@@ -167,8 +167,8 @@ def see(client: MlflowClient) -> See:
     return look
 
 
-def wait_until(what: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(what: Callable[[], bool], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.1)
+        time.sleep(0.5)  # the server has others to answer

@@ -44,6 +44,12 @@ def train(lr: float, data: dsl.Input[dsl.Dataset], score: dsl.OutputPath(float),
 
 
 @dsl.container_component
+def bury():
+    code = f'{TELL}tell(trial=3, study="s-1", state="FAIL")'
+    return dsl.ContainerSpec(image=IMAGE, command=["python", "-c", code])
+
+
+@dsl.container_component
 def broken():
     return dsl.ContainerSpec(image=IMAGE, command=["python", "-c", "import sys; sys.exit(3)"])
 
@@ -58,6 +64,7 @@ def study(data: dsl.Input[dsl.Dataset], lr: float = 0.3, breaks: bool = False):
     """A step that tells of curves and trials; one that fails twice, if it is asked to."""
     trained = train(lr=lr, data=data)
     kubernetes.use_secret_as_env(trained, "keys", {"token": "TOKEN"})
+    bury().after(trained)  # another worker, that finds a trial whose worker is gone
     with dsl.If(breaks == True):  # noqa: E712 - the SDK's way
         broken().set_retry(1).after(trained)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.tracking.conftest import SECRET, Lab, See, wait_until
 
-TRIALS = {"/train@1#0": "FINISHED", "/train@1#1": "KILLED", "/train@1#2": "FAILED", "/train@1#3": "KILLED"}
+TRIALS = {"/train@1#0": "FINISHED", "/train@1#1": "KILLED", "/train@1#2": "FAILED", "/train@1#3": "FAILED"}
 
 
 def test_a_run_its_tasks_and_its_trials_are_a_tree(lab: Lab, see: See, client, server_folder: Path):
@@ -17,7 +17,7 @@ def test_a_run_its_tasks_and_its_trials_are_a_tree(lab: Lab, see: See, client, s
     first = lab.run("study", "--arg", "data=data.txt", MLFLOW_TRACKING_URI=secret)
     lab.sync(first["run"])
     seen = see(first["run"])
-    assert seen.statuses == {"": "FINISHED", "/train@1": "FINISHED", **TRIALS}
+    assert seen.statuses == {"": "FINISHED", "/train@1": "FINISHED", "/bury@1": "FINISHED", **TRIALS}
     assert [seen.parent(key) for key in seen.runs if "#" in key] == ["/train@1"] * 4
     info = seen.runs[""].info
     assert first["tracking"] in ("", f"{lab.uri}/#/experiments/{info.experiment_id}/runs/{info.run_id}")
@@ -34,7 +34,7 @@ def test_a_run_its_tasks_and_its_trials_are_a_tree(lab: Lab, see: See, client, s
     assert [(point.step, point.value) for point in curve] == [(step, 1.0 / step) for step in range(1, 6)]
     assert seen.runs["/train@1#2"].data.metrics == {"f1": 0.7}
     assert [seen.tag(f"/train@1#{number}", "state") for number in range(4)] == [
-        "COMPLETE", "PRUNED", "FAIL", "INTERRUPTED"
+        "COMPLETE", "PRUNED", "FAIL", "FAIL"
     ]  # fmt: skip
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=lab.project, capture_output=True, text=True, check=True)
     assert root.tags["intermodal.git.commit"] == head.stdout.strip()
@@ -53,7 +53,7 @@ def test_a_run_its_tasks_and_its_trials_are_a_tree(lab: Lab, see: See, client, s
     again = lab.run("study", "--arg", "data=data.txt")
     lab.sync(again["run"])
     cached = see(again["run"])
-    assert cached.statuses == {"": "FINISHED", "/train": "FINISHED"}
+    assert cached.statuses == {"": "FINISHED", "/train": "FINISHED", "/bury": "FINISHED"}
     assert cached.tag("/train", "state") == "CACHED"
     assert cached.tag("/train", "cached_from") == f"{first['run']}/train"
     assert cached.tag("/train", "fingerprint") == seen.tag("/train@1", "fingerprint")
@@ -68,7 +68,7 @@ def test_each_attempt_of_a_failed_task_is_a_run(lab: Lab, see: See):
     seen = see(run)
     broken = "/condition-1/broken"
     failed = {"": "FAILED", f"{broken}@1": "FAILED", f"{broken}@2": "FAILED"}
-    assert seen.statuses == {"/train@1": "FINISHED", **TRIALS, **failed}
+    assert seen.statuses == {"/train@1": "FINISHED", "/bury@1": "FINISHED", **TRIALS, **failed}
     assert [seen.tag(f"{broken}@{number}", "failure") for number in (1, 2)] == ["user_code"] * 2
 
 

@@ -11,7 +11,7 @@ from tests.tracking.conftest import Lab, See, wait_until
 from tests.tracking.relay import Relay
 from tests.tracking.test_tree import TRIALS
 
-WHOLE = {"": "FINISHED", "/train@1": "FINISHED", **TRIALS}
+WHOLE = {"": "FINISHED", "/train@1": "FINISHED", "/bury@1": "FINISHED", **TRIALS}
 
 
 @pytest.mark.parametrize("trouble", ["hang", "broken", "closed", "no outbox"])
