@@ -77,7 +77,9 @@ class Loop:
         self._mixed = settings.mixed_precision
         self._pad_id = pad_id
         self._random = np.random.default_rng(seed)
-        self._weights = class_weights(examples, model.config.num_labels, settings.class_weighting)
+        self._device = next(model.parameters()).device
+        weights = class_weights(examples, model.config.num_labels, settings.class_weighting)
+        self._weights = None if weights is None else weights.to(self._device)
         batches = math.ceil(len(examples) / hyperparameters.batch_size)
         total = settings.epochs * math.ceil(batches / hyperparameters.gradient_accumulation)
         warmup = math.ceil(total * hyperparameters.warmup_ratio)
@@ -126,12 +128,13 @@ class Loop:
         total = 0.0
         for batch in batches:
             labels = torch.from_numpy(batch.labels)
-            ids = self._hidden(torch.from_numpy(batch.input_ids), labels)
+            ids = self._hidden(torch.from_numpy(batch.input_ids), labels).to(self._device)
+            mask = torch.from_numpy(batch.attention_mask).to(self._device)
             with self._precision():
-                logits = self._model(input_ids=ids, attention_mask=torch.from_numpy(batch.attention_mask)).logits
+                logits = self._model(input_ids=ids, attention_mask=mask).logits
             loss = torch.nn.functional.cross_entropy(
                 logits.float().flatten(0, 1),
-                labels.flatten(),
+                labels.to(self._device).flatten(),
                 weight=self._weights,
                 ignore_index=IGNORED,
                 reduction="sum",
@@ -154,7 +157,7 @@ class Loop:
         return ids.masked_fill(drawn, self._mask_id)
 
     def _precision(self) -> AbstractContextManager[Any]:
-        return torch.autocast("cpu", torch.bfloat16) if self._mixed else nullcontext()
+        return torch.autocast(self._device.type, torch.bfloat16) if self._mixed else nullcontext()
 
     def state(self) -> dict[str, Any]:
         """Return all that the rest of the training depends on, as plain values and tensors."""
@@ -164,6 +167,7 @@ class Loop:
             "schedule": self._schedule.state_dict(),
             "order": self._order if self._done else json.dumps(self._random.bit_generator.state),
             "random": torch.get_rng_state(),
+            "gpu_random": torch.cuda.get_rng_state_all() if self._device.type == "cuda" else [],
             "done": self._done,
             "loss": self._loss,
             "tokens": self._tokens,
@@ -178,6 +182,8 @@ class Loop:
         self._order = state["order"]
         self._random.bit_generator.state = json.loads(self._order)
         torch.set_rng_state(state["random"])
+        if state["gpu_random"]:
+            torch.cuda.set_rng_state_all(state["gpu_random"])
         self._done, self._tokens = int(state["done"]), int(state["tokens"])
         self._loss, self._seconds = float(state["loss"]), float(state["seconds"])
 

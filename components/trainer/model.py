@@ -36,6 +36,11 @@ _DROPOUT_NAMES = (
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "camembert", "longformer")
 
 
+def best_device() -> torch.device:
+    """Return the first GPU, if torch was built for one and there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def make_repeatable(seed: int) -> None:
     """Seed Python, NumPy and torch, forbid operations that differ from run to run, and take the thread count of OpenMP.
 
@@ -44,6 +49,9 @@ def make_repeatable(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)  # libraries that use the global generator must repeat too
     torch.manual_seed(seed)
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # without it matrix products on a GPU are refused as irregular
     torch.use_deterministic_algorithms(True)
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdigit() and int(threads) > 0:

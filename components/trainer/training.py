@@ -17,7 +17,7 @@ from components.ner.predict import Tagger, WindowSettings
 from components.trainer.checkpoint import Checkpoints
 from components.trainer.data import TrainingData, make_windows, window_settings
 from components.trainer.loop import Diverged, Loop
-from components.trainer.model import load_model, load_tokenizer, make_repeatable, mask_id
+from components.trainer.model import best_device, load_model, load_tokenizer, make_repeatable, mask_id
 from components.trainer.settings import Hyperparameters, TrainingSettings
 from components.trainer.warm_start import WarmStart, apply_warm_start
 
@@ -89,6 +89,7 @@ def train(
     if extras.warm_start is not None:
         known = apply_warm_start(model, labels, extras.warm_start)
         log(f"warm start: {known} of {len(labels)} labels are known")
+    model.to(best_device())
     pad_id = model.config.pad_token_id or 0
     window = window_settings(tokenizer, settings.max_tokens, settings.stride, pad_id)
     documents = [*data.train, *data.validation] if settings.all_data else data.train
@@ -107,6 +108,7 @@ def train(
     if progress.best is None:
         raise StepError("training ran no epoch")
     model.load_state_dict(progress.best_weights)
+    model.to("cpu")
     model.eval()
     return Result(model, labels, window, progress.history, progress.best_epoch, progress.best)
 
@@ -205,8 +207,9 @@ def infer_with(model: PreTrainedModel) -> Callable[[np.ndarray, np.ndarray], np.
     def infer(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
         model.eval()
         with torch.inference_mode():
-            output = model(input_ids=torch.from_numpy(input_ids), attention_mask=torch.from_numpy(attention_mask))
-        logits: np.ndarray = output.logits.numpy()
+            ids, mask = (torch.from_numpy(array).to(model.device) for array in (input_ids, attention_mask))
+            output = model(input_ids=ids, attention_mask=mask)
+        logits: np.ndarray = output.logits.cpu().numpy()
         return logits
 
     return infer
