@@ -63,7 +63,7 @@ class Clone:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=self.folder,
-            env={**given, "PATH": path, "PYTHONPATH": str(self.folder), "COLUMNS": "140"},
+            env={**given, "PATH": path, "PYTHONPATH": str(self.folder), "COLUMNS": "140", "INTERMODAL_TRACKING": "off"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
