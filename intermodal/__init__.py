@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from intermodal.errors import BadInput, EnvironmentProblem, IntermodalError, Unsupported
     from intermodal.results import Artifact, Run, RunFailed, Task
     from intermodal.spec.load import load_pipeline
+    from intermodal.tracking.find import FoundRun, NotOneRun, find_mlflow_run, find_mlflow_runs
 
 __version__ = "0.1.0"
 
@@ -25,18 +26,23 @@ _HOMES = {
     "intermodal.errors": ("BadInput", "EnvironmentProblem", "IntermodalError", "Unsupported"),
     "intermodal.results": ("Artifact", "Run", "RunFailed", "Task"),
     "intermodal.spec.load": ("load_pipeline",),
+    "intermodal.tracking.find": ("FoundRun", "NotOneRun", "find_mlflow_run", "find_mlflow_runs"),
 }
 __all__ = [
     "Artifact",
     "BadInput",
     "EnvironmentProblem",
+    "FoundRun",
     "IntermodalError",
+    "NotOneRun",
     "Run",
     "RunFailed",
     "Running",
     "Task",
     "Unsupported",
     "__version__",
+    "find_mlflow_run",
+    "find_mlflow_runs",
     "get_run",
     "load_pipeline",
     "resume",

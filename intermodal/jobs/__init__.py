@@ -26,14 +26,17 @@ from intermodal.jobs.training import (
     validate_final_training_job,
 )
 from intermodal.jobs.waiting import FailedTask, JobFailed, JobTimedOut, submit_and_wait_for_job
+from intermodal.tracking.find import FoundRun, NotOneRun, find_mlflow_run, find_mlflow_runs
 
 __all__ = [
     "BestConfiguration",
     "FailedTask",
     "FinalTrainingConfig",
+    "FoundRun",
     "JobFailed",
     "JobTimedOut",
     "JobUnfit",
+    "NotOneRun",
     "Trial",
     "azureml_search_space",
     "build_final_training_config",
@@ -43,6 +46,8 @@ __all__ = [
     "create_final_training_job",
     "create_hpo_sweep_job_for_backbone",
     "ensure_data_asset_uploaded",
+    "find_mlflow_run",
+    "find_mlflow_runs",
     "get_checkpoint_output_from_training_job",
     "image_environment",
     "read_search_space",

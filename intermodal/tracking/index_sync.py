@@ -1,0 +1,197 @@
+"""Keeping the index in step with its server.
+
+MLflow tells of no run when it last changed, so what is new is found by what it does tell:
+
+- runs that started since the newest that is known, and runs that ended since; both with some minutes of overlap for clocks that differ;
+- runs that were open when they were last seen: they are looked at again;
+- all of an experiment that was not there before;
+- a slice of the past, the next one each time, so that late arrivals, deletions and tags of old runs are seen, too, in the end.
+
+Pages are asked for by time, not by number: what comes and goes meanwhile moves none of them. The answer to a look-up is checked with
+the server besides (`find`), so that a slice not yet come to misleads nobody.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from intermodal.tracking.index import OPEN, Index
+from intermodal.tracking.rest import Client
+
+PAGE = 1000
+"""Runs of one answer."""
+SLICE = 100
+"""Runs of the past that each bringing in step looks at again."""
+OVERLAP = 600_000
+"""Milliseconds by which clocks may differ, and a run may be sent late."""
+_ASKED_BY_ID = 100
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What bringing the index in step did."""
+
+    new: int
+    changed: int
+    gone: int
+    runs: int
+    """In the index now."""
+    seconds: float
+
+
+def sync(index: Index, client: Client, *, page: int = PAGE) -> Synced:
+    """Bring the index in step; the first time this reads everything. Raises Unreachable, Rejected."""
+    with index.alone():
+        return _Pass(index, client, page).run()
+
+
+def rebuild(index: Index, client: Client) -> Synced:
+    """Read everything again, and forget the rest. A look-up meanwhile finds what it found before. Raises as `sync` does."""
+    with index.alone():
+        return _Pass(index, client, PAGE).run_all()
+
+
+def search(client: Client, experiments: Sequence[str], words: str, order: str, **more: Any) -> dict[str, Any]:
+    """Return one page of runs that are not deleted."""
+    body = {
+        "experiment_ids": list(experiments),
+        "filter": words,
+        "order_by": [order] if order else [],
+        "run_view_type": "ACTIVE_ONLY",
+        "max_results": PAGE,
+        **more,
+    }
+    return client.call("POST", "runs/search", body)
+
+
+def experiments_of(client: Client) -> list[str]:
+    """Return the ids of all experiments that are not deleted."""
+    found: list[str] = []
+    token = ""
+    while True:
+        body = {"max_results": 1000, "view_type": "ACTIVE_ONLY", **({"page_token": token} if token else {})}
+        page = client.call("POST", "experiments/search", body)
+        found += [str(experiment["experiment_id"]) for experiment in page.get("experiments", ())]
+        token = page.get("next_page_token", "")
+        if not token:
+            return found
+
+
+def behind(index: Index, client: Client) -> int:
+    """Return how many runs (at most PAGE) the server has that started after the newest in the index. Raises as `sync` does."""
+    newest = index.query("SELECT max(started) FROM runs")[0][0] or 0
+    page = search(client, experiments_of(client), f"attributes.start_time > {newest}", "")
+    return len(page.get("runs", ()))
+
+
+class _Pass:
+    """One pass over what may have changed."""
+
+    def __init__(self, index: Index, client: Client, page: int) -> None:
+        self._index = index
+        self._client = client
+        self._page = page
+        self._meta = index.meta()
+        self._experiments: list[str] = []
+        self._seen: set[str] = set()
+        self._new = self._changed = self._gone = 0
+        self._clock = 0.0
+
+    def run(self) -> Synced:
+        began = self._begin()
+        known = set(self._meta.get("experiments", ()))
+        self._read([experiment for experiment in self._experiments if experiment not in known], "start_time", 0)
+        rest = [experiment for experiment in self._experiments if experiment in known]
+        for attribute, name in (("start_time", "started"), ("end_time", "ended")):
+            # A run from a clock that is ahead must not hide those that start until then.
+            self._read(rest, attribute, min(self._meta.get(name, 0), int(began * 1000)) - OVERLAP)
+        self._look_at_open()
+        cursor = self._look_back(int(self._meta.get("cursor", 0)))
+        return self._end(began, cursor)
+
+    def run_all(self) -> Synced:
+        began = self._begin()
+        before = {row["id"] for row in self._index.query("SELECT id FROM runs")}
+        self._read(self._experiments, "start_time", 0)
+        self._gone += self._index.remove(before - self._seen)
+        return self._end(began, 0)
+
+    def _begin(self) -> float:
+        self._clock = time.monotonic()
+        began = time.time()
+        self._experiments = experiments_of(self._client)
+        marks = ",".join("?" * len(self._experiments))
+        rows = self._index.query(f"SELECT id FROM runs WHERE experiment NOT IN ({marks})", self._experiments)
+        self._gone += self._index.remove(row["id"] for row in rows)
+        return began
+
+    def _end(self, began: float, cursor: int) -> Synced:
+        newest = self._index.query("SELECT max(started), max(ended) FROM runs")[0]
+        self._index.set_meta(
+            {
+                "uri": self._index.uri,
+                "experiments": self._experiments,
+                "started": newest[0] or 0,
+                "ended": newest[1] or 0,
+                "cursor": cursor,
+                "synced": began,
+            }
+        )
+        return Synced(self._new, self._changed, self._gone, len(self._index), time.monotonic() - self._clock)
+
+    def _take(self, runs: Sequence[dict[str, Any]]) -> None:
+        new, changed = self._index.put(runs)
+        self._new += new
+        self._changed += changed
+        self._seen.update(run["info"]["run_id"] for run in runs)
+
+    def _read(self, experiments: Sequence[str], attribute: str, since: int) -> None:
+        """Take all runs whose attribute is not before `since` (ms), a page at a time."""
+        if experiments:
+            for page in self._pages(experiments, attribute, max(since, 0)):
+                self._take(page)
+
+    def _pages(self, experiments: Sequence[str], attribute: str, since: int) -> Iterator[list[dict[str, Any]]]:
+        token = ""
+        while True:
+            more = {"max_results": self._page, **({"page_token": token} if token else {})}
+            words, order = f"attributes.{attribute} >= {since}", f"attributes.{attribute} ASC"
+            page = search(self._client, experiments, words, order, **more)
+            runs = page.get("runs", [])
+            yield runs
+            token = page.get("next_page_token", "")
+            if not token:
+                return
+            last = int(runs[-1]["info"][attribute])
+            if last > since:
+                since, token = last, ""  # else all of the page is of one moment: only its number leads on
+
+    def _look_at_open(self) -> None:
+        """Look again at runs that were open and not met in this pass; those that are no more go."""
+        marks = ",".join("?" * len(OPEN))
+        rows = self._index.query(f"SELECT id FROM runs WHERE status IN ({marks})", OPEN)
+        ids = [row["id"] for row in rows if row["id"] not in self._seen]
+        for start in range(0, len(ids), _ASKED_BY_ID):
+            asked = ids[start : start + _ASKED_BY_ID]
+            words = ",".join(f"'{run}'" for run in asked)
+            found = search(self._client, self._experiments, f"attributes.run_id IN ({words})", "").get("runs", [])
+            self._take(found)
+            self._gone += self._index.remove(set(asked) - {run["info"]["run_id"] for run in found})
+
+    def _look_back(self, cursor: int) -> int:
+        """Look again at the runs that started from `cursor` (ms) on; return where the next slice begins, 0 after the last."""
+        if not self._experiments:
+            return 0
+        some = "SELECT id, started FROM runs WHERE started >= ? ORDER BY started LIMIT ?"
+        before = self._index.query(some, (cursor, 10 * SLICE))
+        words, order = f"attributes.start_time >= {cursor}", "attributes.start_time ASC"
+        page = search(self._client, self._experiments, words, order, max_results=SLICE)
+        runs = page.get("runs", [])
+        full = bool(page.get("next_page_token"))
+        last = int(runs[-1]["info"]["start_time"]) if full else 2**62  # of the last moment there may be more
+        self._take(runs)
+        self._gone += self._index.remove({row["id"] for row in before if row["started"] < last} - self._seen)
+        return max(last, cursor + 1) if full else 0

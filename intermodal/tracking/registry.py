@@ -1,0 +1,193 @@
+"""The model registry: the champion of a run as a version of a registered MLflow model, with its lineage and its card.
+
+The same bytes are one version: a version carries the content digest of what was registered, and who finds one with it takes that. MLflow
+knows no "create unless there". Two registrars on one machine wait for each other. On two machines both may make a version; after that
+each looks again, the lowest number stays, and who made another one takes it back. So when all are done there is one version, unless a
+registrar is killed in the instant between the two; whoever registers the same bytes later takes the lowest.
+
+No endpoint of MLflow 3's logged models is used (AzureML's MLflow has none): the model is written, logged as artifacts of the run,
+and registered by where it lies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from intermodal.engine.database import Database
+from intermodal.engine.layout import StateFolder
+from intermodal.errors import BadInput, EnvironmentProblem
+from intermodal.results import read_run
+from intermodal.spec.document import canonical_json, sha256_text
+from intermodal.tracking import schema
+from intermodal.tracking.find import Finder, NotOneRun, Place
+from intermodal.tracking.find_conditions import conditions
+from intermodal.tracking.registry_card import Facts, model_card
+from intermodal.tracking.registry_facts import champion_of, model_file, read_facts
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+DIGEST = "intermodal.digest"
+"""Content digest of the artifact that was registered: what makes a version this one."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version of a registered model. `new`: this registration made it."""
+
+    name: str
+    version: int
+    digest: str
+    run: str
+    mlflow_run: str
+    new: bool
+
+    @property
+    def uri(self) -> str:
+        """What `mlflow.onnx.load_model` and `mlflow models serve -m` take."""
+        return f"models:/{self.name}/{self.version}"
+
+
+def register_run(
+    database: Database,
+    state: StateFolder,
+    place: Place,
+    run_id: str,
+    *,
+    name: str | None = None,
+    output: str = "champion",
+) -> Registered:
+    """Register the model that a run of the record gave as `output`, under `name` (default: the pipeline's).
+
+    Raises BadInput (no such model, a run that failed, a damaged file), EnvironmentProblem (the server, MLflow), NotOneRun if the server
+    does not have the run.
+    """
+    run = read_run(database, state, run_id)
+    champion = champion_of(run, output)
+    facts = read_facts(database, state, run, champion)
+    name = name or run.pipeline
+    if not name.strip() or "/" in name or ":" in name:
+        raise BadInput(f"model name {name!r}: must be a word without / and :")
+    with alone(place.index.path.parent, f"{place.index.uri} {name}"):
+        mlflow_run = _tracked(place, run_id)
+        registry = Registry(place.open())
+        version = registry.version_of(name, facts.digest)
+        if version is not None:
+            return Registered(name, version, facts.digest, run_id, mlflow_run, new=False)
+        file, _ = model_file(champion)
+        version, new = registry.register(name, file, facts, mlflow_run)
+        return Registered(name, version, facts.digest, run_id, mlflow_run, new)
+
+
+def _tracked(place: Place, run_id: str) -> str:
+    """Return MLflow's id of the pipeline's run. Raises NotOneRun."""
+    place.bring_in_step()
+    finder, wanted = Finder(place, check=True), conditions(fields={"run": run_id, "kind": "pipeline"})
+    if not finder.all(wanted):
+        raise NotOneRun(
+            f"the tracking server has not got run {run_id}", (), hint=f"`intermodal tracking sync {run_id}` sends it"
+        )
+    return finder.one(wanted).id
+
+
+@contextmanager
+def alone(folder: Path, what: str) -> Iterator[None]:
+    """Be the one registrar of `what` on this machine; another one waits here."""
+    descriptor = os.open(
+        folder / f"register-{sha256_text(what)[:16]}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
+    )
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class Registry:
+    """The registry of one server, by MLflow's own client."""
+
+    def __init__(self, uri: str) -> None:
+        """Raises EnvironmentProblem if MLflow is not installed."""
+        try:
+            from mlflow import MlflowClient
+        except ImportError as error:
+            raise EnvironmentProblem(
+                "registering a model needs the Python package mlflow", hint="pip install 'intermodal[registry]'"
+            ) from error
+        self._client: MlflowClient = MlflowClient(uri, registry_uri=uri)
+
+    def version_of(self, name: str, digest: str) -> int | None:
+        """Return the lowest version of the model with this content, None if there is none."""
+        return min((int(version.version) for version in self._versions(name, digest)), default=None)
+
+    def register(self, name: str, file: Path, facts: Facts, mlflow_run: str) -> tuple[int, bool]:
+        """Make a version; return its number, and whether it stayed: another registrar may have been first with the same bytes."""
+        self._ensure_model(name)
+        card = model_card(name, facts)
+        tags = lineage_tags(facts)
+        source = self._upload(file, facts, card, tags, mlflow_run)
+        made = self._client.create_model_version(name, source, mlflow_run, tags=tags, description=card)
+        first = self.version_of(name, facts.digest)
+        if first is None or first >= int(made.version):
+            return int(made.version), True
+        self._client.delete_model_version(name, made.version)
+        return first, False
+
+    def _upload(self, file: Path, facts: Facts, card: str, tags: Mapping[str, str], mlflow_run: str) -> str:
+        """Log the MLflow model as artifacts of the run and return where it lies."""
+        from intermodal.tracking.registry_model import save_model
+
+        place = f"models/{facts.digest[:16]}"
+        with tempfile.TemporaryDirectory(prefix="intermodal-model-") as folder:
+            saved = Path(folder) / "model"
+            save_model(file, saved, card, tags, manifest=facts.manifest)
+            self._client.log_artifacts(mlflow_run, str(saved), place)
+        return f"{self._client.get_run(mlflow_run).info.artifact_uri}/{place}"
+
+    def _ensure_model(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise EnvironmentProblem(f"model {name!r} cannot be made: {error.message}") from error
+
+    def _versions(self, name: str, digest: str) -> Iterator[ModelVersion]:
+        token: Any = None
+        while True:
+            page = self._client.search_model_versions(
+                f"name = '{name.replace(chr(39), '')}' AND tags.`{DIGEST}` = 'sha256:{digest}'", page_token=token
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+
+def lineage_tags(facts: Facts) -> dict[str, str]:
+    """Return what a version says of where it came from."""
+    tags = {
+        schema.SCHEMA: schema.SCHEMA_VERSION,
+        DIGEST: f"sha256:{facts.digest}",
+        schema.RUN: facts.run,
+        schema.PIPELINE: facts.pipeline,
+        "intermodal.file": f"sha256:{facts.file_sha256}",
+        "intermodal.steps": canonical_json({step.path: step.fingerprint for step in facts.steps}),
+        "intermodal.images": canonical_json({step.component: step.image for step in facts.steps if step.image}),
+        **{f"intermodal.data.{name}": ",".join(f"sha256:{item}" for item in some) for name, some in facts.data.items()},
+    }
+    if facts.commit:
+        tags |= {schema.GIT_COMMIT: facts.commit, schema.GIT_DIRTY: str(facts.dirty).lower()}
+    for key in ("backbone", "champion", "dataset_sha256"):
+        if key in facts.manifest:
+            tags[f"intermodal.{key}"] = str(facts.manifest[key])
+    return {name: value for name, value in tags.items() if len(value) <= schema.MAX_TAG}
