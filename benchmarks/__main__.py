@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import cached, engine, loop, onnx, scheduler, searches, tracking
+from benchmarks import cached, engine, finder, loop, onnx, scheduler, searches, tracking
 from benchmarks.figures import Figure, table
 
 BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Figure]]] = {
     "onnx": onnx.int8,
     "workers": searches.workers,
     "pruning": searches.pruning,
+    "finder": finder.finder,
 }
 _PAGE = Path("docs/benchmarks.md")
 _BEGIN, _END = "<!-- make bench -->", "<!-- end -->"

@@ -171,7 +171,7 @@ class Status:
     age: float | None
     """Seconds since it was in step, None if it never was."""
     behind: int | None
-    """Runs of the server (at most a thousand) that started after the newest in the index; None if the server does not answer."""
+    """Runs of the server (five hundred at most) that started after the newest in the index; None if the server does not answer."""
 
 
 class Place:

@@ -34,7 +34,7 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
     "=": operator.eq,
 }
 _METRIC = re.compile(r"(.+?)\s*(>=|<=|!=|>|<|=)\s*([^<>=!]+)")
-_LEAST_DIGITS = 8
+_LEAST_DIGITS, _ALL_DIGITS = 8, 64
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ class Condition:
         if self.what == "metric":
             return f"metrics.`{self.name}` {self.operator} {self.value!r}" if "`" not in self.name else None
         if self.what == "identity":
-            return f"tags.`{schema.FINGERPRINT}` LIKE '{self.value}%'"
+            comparison = f"= '{self.value}'" if len(self.value) == _ALL_DIGITS else f"LIKE '{self.value}%'"
+            return f"tags.`{schema.FINGERPRINT}` {comparison}"
         if self.what in ("produced", "consumed"):
             tag = schema.OUTPUTS if self.what == "produced" else schema.INPUTS
             return f"tags.`{tag}` LIKE '%{self.value}%'"

@@ -21,8 +21,8 @@ from typing import Any
 from intermodal.tracking.index import OPEN, Index
 from intermodal.tracking.rest import Client
 
-PAGE = 1000
-"""Runs of one answer."""
+PAGE = 500
+"""Runs of one answer: some megabytes."""
 SLICE = 100
 """Runs of the past that each bringing in step looks at again."""
 OVERLAP = 600_000

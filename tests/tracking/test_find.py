@@ -80,7 +80,7 @@ def test_what_is_not_there_is_an_error_with_the_nearest_and_their_differences(fi
     near = made.run("near", params={"lr": 0.1, "bs": 8}, metrics={"f1": 0.95})
     newest = made.run("newest", params={"lr": 0.4, "bs": 8}, metrics={"f1": 0.3})
     error = find.fails(**asked, params={"lr": 0.1, "bs": 4}, metrics=["f1 >= 0.9"])
-    assert [item.id for item in error.near] == [near, newest, far]
+    assert [item.id for item in error.near][:3] == [near, newest, far]  # then those of other pipelines
     assert error.near[0].differs == {"bs": "8"}
     assert error.near[1].differs == {"lr": "0.4", "bs": "8", "f1": "0.3, not >= 0.9"}
     assert error.exit_code == 1
