@@ -25,6 +25,8 @@ class TrackingSettings(BaseModel):
     """None: only if a server is named, here or in $MLFLOW_TRACKING_URI."""
     uri: str = Field(default="", pattern=r"^(https?://[^@\s]+)?$")
     """Of a server; empty for one on this machine. Holds no password: this is kept in the record of each run."""
+    register_as: str = Field(default="", pattern=r"^[^/:]*$")
+    """Name of a registered model: what a green run that is tracked gives as `champion` becomes a version of it. Empty: only when asked."""
 
 
 class Settings(BaseModel):

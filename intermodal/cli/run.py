@@ -169,6 +169,10 @@ def run(args: argparse.Namespace) -> int:
         finally:
             database.close()
     print_result(result, tracked, as_json=args.json)
+    if settings.tracking.register_as and tracked is not None and result.state.green:
+        from intermodal.cli.register import register_end
+
+        register_end(args.state, result.run_id, settings.tracking.register_as)
     return exit_code(result.state)
 
 

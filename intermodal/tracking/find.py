@@ -19,7 +19,7 @@ from intermodal.tracking import schema
 from intermodal.tracking.find_conditions import FIELDS, Condition, conditions
 from intermodal.tracking.find_near import Near, alike, near_misses
 from intermodal.tracking.index import Index, IndexedRun, delete_damaged
-from intermodal.tracking.index_sync import Synced, behind, experiments_of, rebuild, search, sync
+from intermodal.tracking.index_sync import Synced, behind, experiments_of, look_again, rebuild, search, sync
 from intermodal.tracking.rest import Client, Rejected, Unreachable
 from intermodal.tracking.target import URI, Target, target
 
@@ -62,8 +62,8 @@ class FoundRun:
 
     @property
     def url(self) -> str:
-        """Where a browser shows it."""
-        return f"{self.tracking_uri}/#/experiments/{self.experiment}/runs/{self.id}"
+        """Where a browser shows it, empty if the address of the local server is not known: it is not running."""
+        return self.tracking_uri and f"{self.tracking_uri}/#/experiments/{self.experiment}/runs/{self.id}"
 
 
 class NotOneRun(IntermodalError):
@@ -305,13 +305,17 @@ class Finder:
         before = {run.id for run in self._select(wanted, cached=True)}
         try:
             client = self._place.client
-            page = search(client, experiments_of(client), " AND ".join(words), "")
-        except (Unreachable, Rejected) as error:
+            experiments = experiments_of(client)
+            page = search(client, experiments, " AND ".join(words), "")
+            runs = page.get("runs", [])
+            self._index.put(runs)
+            if not page.get("next_page_token"):
+                unsaid = before - {run["info"]["run_id"] for run in runs}
+                look_again(self._index, client, experiments, sorted(unsaid))
+        except Unreachable as error:
             raise EnvironmentProblem(f"the tracking server does not answer: {error}") from error
-        runs = page.get("runs", [])
-        self._index.put(runs)
-        if not page.get("next_page_token"):
-            self._index.remove(before - {run["info"]["run_id"] for run in runs})
+        except Rejected as error:
+            raise EnvironmentProblem(f"the tracking server refuses the look-up: {error}") from error
 
 
 _WORDS = {

@@ -87,6 +87,21 @@ def behind(index: Index, client: Client) -> int:
     return len(page.get("runs", ()))
 
 
+def look_again(index: Index, client: Client, experiments: Sequence[str], runs: Sequence[str]) -> tuple[int, int]:
+    """Read these runs of the index once more; return how many had changed, and how many are no more and went.
+
+    Raises as `sync` does.
+    """
+    changed = gone = 0
+    for start in range(0, len(runs), _ASKED_BY_ID):
+        asked = runs[start : start + _ASKED_BY_ID]
+        words = ",".join(f"'{run}'" for run in asked)
+        found = search(client, experiments, f"attributes.run_id IN ({words})", "").get("runs", [])
+        changed += index.put(found)[1]
+        gone += index.remove(set(asked) - {run["info"]["run_id"] for run in found})
+    return changed, gone
+
+
 class _Pass:
     """One pass over what may have changed."""
 
@@ -170,16 +185,14 @@ class _Pass:
                 since, token = last, ""  # else all of the page is of one moment: only its number leads on
 
     def _look_at_open(self) -> None:
-        """Look again at runs that were open and not met in this pass; those that are no more go."""
+        """Look again at runs that were open and not met in this pass."""
         marks = ",".join("?" * len(OPEN))
         rows = self._index.query(f"SELECT id FROM runs WHERE status IN ({marks})", OPEN)
-        ids = [row["id"] for row in rows if row["id"] not in self._seen]
-        for start in range(0, len(ids), _ASKED_BY_ID):
-            asked = ids[start : start + _ASKED_BY_ID]
-            words = ",".join(f"'{run}'" for run in asked)
-            found = search(self._client, self._experiments, f"attributes.run_id IN ({words})", "").get("runs", [])
-            self._take(found)
-            self._gone += self._index.remove(set(asked) - {run["info"]["run_id"] for run in found})
+        changed, gone = look_again(
+            self._index, self._client, self._experiments, [row["id"] for row in rows if row["id"] not in self._seen]
+        )
+        self._changed += changed
+        self._gone += gone
 
     def _look_back(self, cursor: int) -> int:
         """Look again at the runs that started from `cursor` (ms) on; return where the next slice begins, 0 after the last."""

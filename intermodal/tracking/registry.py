@@ -26,10 +26,15 @@ from intermodal.errors import BadInput, EnvironmentProblem
 from intermodal.results import read_run
 from intermodal.spec.document import canonical_json, sha256_text
 from intermodal.tracking import schema
-from intermodal.tracking.find import Finder, NotOneRun, Place
+from intermodal.tracking.find import Finder, Place
 from intermodal.tracking.find_conditions import conditions
+from intermodal.tracking.outbox import Outbox
 from intermodal.tracking.registry_card import Facts, model_card
 from intermodal.tracking.registry_facts import champion_of, model_file, read_facts
+from intermodal.tracking.rest import Rejected, Unreachable
+from intermodal.tracking.sync import sync
+from intermodal.tracking.target import without_secrets
+from intermodal.tracking.tree import is_tracked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -67,17 +72,18 @@ def register_run(
 ) -> Registered:
     """Register the model that a run of the record gave as `output`, under `name` (default: the pipeline's).
 
-    Raises BadInput (no such model, a run that failed, a damaged file), EnvironmentProblem (the server, MLflow), NotOneRun if the server
-    does not have the run.
+    Raises BadInput (no such model, a run that failed or is none to track, a damaged file), EnvironmentProblem (the server, MLflow).
     """
     run = read_run(database, state, run_id)
     champion = champion_of(run, output)
     facts = read_facts(database, state, run, champion)
+    if not is_tracked(database.query("SELECT * FROM runs WHERE id=?", (run_id,))[0]):
+        raise BadInput(f"run {run_id}: is a replay, or went on elsewhere; it is not tracked")
     name = name or run.pipeline
     if not name.strip() or "/" in name or ":" in name:
         raise BadInput(f"model name {name!r}: must be a word without / and :")
     with alone(place.index.path.parent, f"{place.index.uri} {name}"):
-        mlflow_run = _tracked(place, run_id)
+        mlflow_run = _tracked(database, state, place, run_id)
         registry = Registry(place.open())
         version = registry.version_of(name, facts.digest)
         if version is not None:
@@ -87,15 +93,17 @@ def register_run(
         return Registered(name, version, facts.digest, run_id, mlflow_run, new)
 
 
-def _tracked(place: Place, run_id: str) -> str:
-    """Return MLflow's id of the pipeline's run. Raises NotOneRun."""
+def _tracked(database: Database, state: StateFolder, place: Place, run_id: str) -> str:
+    """Return MLflow's id of the pipeline's run; what the server lacks of it is sent first. Raises EnvironmentProblem, NotOneRun."""
+    try:
+        with Outbox(place.index.path.parent, without_secrets(place.open())) as outbox:
+            [sent] = sync(database, state, place.client, outbox, [run_id])
+    except (Unreachable, Rejected) as error:
+        raise EnvironmentProblem(f"the tracking server does not take run {run_id}: {error}") from error
+    if sent.problem:
+        raise EnvironmentProblem(f"run {run_id} is not on the tracking server: {sent.problem}")
     place.bring_in_step()
-    finder, wanted = Finder(place, check=True), conditions(fields={"run": run_id, "kind": "pipeline"})
-    if not finder.all(wanted):
-        raise NotOneRun(
-            f"the tracking server has not got run {run_id}", (), hint=f"`intermodal tracking sync {run_id}` sends it"
-        )
-    return finder.one(wanted).id
+    return Finder(place, check=True).one(conditions(fields={"run": run_id, "kind": "pipeline"})).id
 
 
 @contextmanager

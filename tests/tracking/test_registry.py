@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from kfp import dsl
+from kfp import compiler, dsl
 from mlflow import MlflowClient
 from onnx import TensorProto, helper, numpy_helper
 
@@ -21,7 +20,7 @@ from intermodal.engine.database import Database
 from intermodal.engine.layout import StateFolder
 from intermodal.errors import BadInput
 from intermodal.results import read_run
-from intermodal.tracking.find import NotOneRun, open_index
+from intermodal.tracking.find import find_mlflow_run, open_index
 from intermodal.tracking.registry import DIGEST, Registered, Registry, register_run
 from intermodal.tracking.registry_facts import champion_of, model_file, read_facts
 from tests.conftest import Run
@@ -122,17 +121,14 @@ def write_given(folder: Path, weight: float = 0.5) -> Path:
 
 
 class Lab:
-    """A state folder with runs of the factory, each with its run on the server."""
+    """A state folder with runs of the factory."""
 
     def __init__(self, run: Run, state: Path, server: str, made: Made) -> None:
         self._run, self.state, self.server, self.made = run, state, server, made
         self.name = f"model-{made.pipeline}"
 
-    def factory(self, given: Path, *, tracked: bool = True, **arguments: Any) -> str:
-        ran = self._run(factory, given=str(given), **arguments)
-        if tracked:
-            self.made.run(ran.result.run_id, kind="pipeline", run=ran.result.run_id)
-        return ran.result.run_id
+    def factory(self, given: Path, **arguments: Any) -> str:
+        return self._run(factory, given=str(given), **arguments).result.run_id
 
     def register(self, run: str, state: Path | None = None) -> Registered:
         state = state or self.state
@@ -241,9 +237,10 @@ def test_the_same_bytes_are_one_version_whoever_made_them(lab: Lab, tmp_path: Pa
 
 
 def test_two_machines_that_register_the_same_bytes_at_once_end_with_one_version(lab: Lab, tmp_path: Path) -> None:
+    elsewhere = lab.factory(write_given(tmp_path / "elsewhere"))
+    lab.state.rename(tmp_path / "other")
     run = lab.factory(write_given(tmp_path / "given"))
-    shutil.copytree(lab.state, tmp_path / "other", symlinks=True)
-    children = [lab.start(run, state) for state in (lab.state, tmp_path / "other")]
+    children = [lab.start(run, lab.state), lab.start(elsewhere, tmp_path / "other")]
     answers = [child.communicate(timeout=240) for child in children]
     assert [child.returncode for child in children] == [0, 0], answers
     given = [json.loads(out) for out, _ in answers]
@@ -265,9 +262,6 @@ def test_two_machines_that_register_the_same_bytes_at_once_end_with_one_version(
 def test_what_is_no_champion_is_refused_and_registers_nothing(lab: Lab, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="only a green run"):
         lab.register(lab.factory(write_given(tmp_path / "fails", weight=0.1), code=3))
-    with pytest.raises(NotOneRun, match="has not got run"):
-        lab.register(lab.factory(write_given(tmp_path / "untracked", weight=0.2), tracked=False))
-
     given = write_given(tmp_path / "nonsense", weight=0.3)
     (given / "bundle/model.int8.onnx").write_bytes(b"no model")
     with pytest.raises(BadInput, match="no valid ONNX model"):
@@ -280,3 +274,25 @@ def test_what_is_no_champion_is_refused_and_registers_nothing(lab: Lab, tmp_path
     with pytest.raises(BadInput, match="damaged"):
         lab.register(run)
     assert lab.versions() == []
+
+
+def test_a_run_that_is_tracked_is_found_by_what_it_made_and_registered_at_its_end(lab: Lab, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(f'[tool.intermodal.tracking]\nregister_as = "{lab.name}"\n')
+    compiler.Compiler().compile(factory, str(project / "factory.yaml"))
+    words = ["factory.yaml", "--backend", "host", "--state", str(lab.state), "--track", "--json"]
+    given = write_given(tmp_path / "given", weight=0.125)
+    environment = {**os.environ, "INTERMODAL_TRACKING": "on"}
+    line = [sys.executable, "-m", "intermodal", "run", *words, "--arg", f"given={given}"]
+    done = subprocess.run(line, cwd=project, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    run = json.loads(done.stdout)["run"]
+    [version] = lab.versions()
+    assert f"models:/{lab.name}/1  registered" in done.stderr and version.tags["intermodal.run"] == run
+
+    asked = {"tracking_uri": lab.server, "state_folder": lab.state}
+    maker = find_mlflow_run(produced=version.tags[DIGEST], run=run, component="selector", **asked)
+    assert maker.task == "selector" and maker.fingerprint == json.loads(version.tags["intermodal.steps"])["selector"]
+    assert find_mlflow_run(maker.fingerprint, run=run, **asked).id == maker.id
+    assert find_mlflow_run(run=run, kind="pipeline", **asked).id == version.run_id
