@@ -80,12 +80,14 @@ def mask_id(tokenizer: Tokenizer) -> int | None:
     return next((number for number in found if number is not None), None)
 
 
-def load_model(backbone: Path, labels: Sequence[str], dropout: float, max_tokens: int) -> PreTrainedModel:
+def load_model(
+    backbone: Path, labels: Sequence[str], dropout: float, max_tokens: int, layers: int = 0
+) -> PreTrainedModel:
     """Return a token classifier with one output for each of `labels`, on the backbone's weights, in float32.
 
     A random backbone is drawn from the seed in its manifest; the classifier's weights come from torch's generator.
-    Raises StepError for a broken folder, weights that do not fit the configuration, and windows longer than the
-    backbone can read.
+    `layers` keeps the first so many layers, 0 all. Raises StepError for a broken folder, weights that do not fit the
+    configuration, windows longer than the backbone can read, and more layers than it has.
     """
     from transformers import AutoConfig, AutoModelForTokenClassification
     from transformers.utils import logging
@@ -106,6 +108,8 @@ def load_model(backbone: Path, labels: Sequence[str], dropout: float, max_tokens
         raise StepError(f"backbone {manifest.name}: config.json cannot be used: {error}") from error
     _check_length(config, max_tokens, manifest.name)
     set_dropout(config, dropout)
+    if layers:
+        keep_layers(config, layers, manifest.name)
     if manifest.seed is not None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(manifest.seed)
@@ -126,6 +130,18 @@ def load_model(backbone: Path, labels: Sequence[str], dropout: float, max_tokens
         raise StepError(f"backbone {manifest.name}: the weights cannot be loaded: {error}") from error
     _check_loaded(model, report, manifest.name)
     return model
+
+
+def keep_layers(config: PretrainedConfig, layers: int, name: str) -> None:
+    """Make `config` that of the first `layers` layers. Raises StepError if there are not as many, or layers differ in kind."""
+    most = getattr(config, "num_hidden_layers", None)
+    if most is None or getattr(config, "layer_types", None):
+        raise StepError(
+            f"hyperparameter layers: the layers of backbone {name} ({config.model_type}) cannot be left out"
+        )
+    if layers > most:
+        raise StepError(f"hyperparameter layers is {layers}, but backbone {name} has {most}")
+    config.num_hidden_layers = layers
 
 
 def set_dropout(config: PretrainedConfig, dropout: float) -> list[str]:

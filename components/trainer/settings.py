@@ -21,6 +21,7 @@ class Hyperparameters:
     optimiser step. warmup_ratio: share of all steps in which the rate rises. max_grad_norm: gradients are clipped to
     it. layer_decay: each layer below the classifier learns at this share of the rate of the one above; 1: all alike.
     word_dropout: share of tokens that are hidden from the model in training, so that it learns from what stands around.
+    layers: keep the backbone's first so many layers, for a faster model; 0 keeps all.
     """
 
     learning_rate: float = 3e-4
@@ -32,6 +33,7 @@ class Hyperparameters:
     max_grad_norm: float = 1.0
     layer_decay: float = 1.0
     word_dropout: float = 0.0
+    layers: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class _Range:
 
 
 _RANGES: Mapping[str, _Range] = {
+    "layers": _Range(0, 1000),
     "learning_rate": _Range(0, math.inf, open_low=True),
     "batch_size": _Range(1, 4096),
     "weight_decay": _Range(0, math.inf),

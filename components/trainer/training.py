@@ -85,7 +85,7 @@ def train(
     make_repeatable(seed)
     tokenizer = load_tokenizer(backbone)
     labels = data.labels
-    model = load_model(backbone, labels, hyperparameters.dropout, settings.max_tokens)
+    model = load_model(backbone, labels, hyperparameters.dropout, settings.max_tokens, hyperparameters.layers)
     if extras.warm_start is not None:
         known = apply_warm_start(model, labels, extras.warm_start)
         log(f"warm start: {known} of {len(labels)} labels are known")

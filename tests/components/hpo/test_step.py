@@ -170,9 +170,13 @@ def test_a_worker_works_and_the_search_closes_what_it_left(run_step, place, tmp_
 
 def test_two_objectives_give_a_front_and_the_stated_choice(run_step, place, tmp_path):
     search = {"objectives": ["macro_f1", "latency_ms"], "tolerance": 1}
-    run_step("hpo", argv(trials=3, epochs=1, pruner="none", sampler="nsga2", search=search), place).ok()
+    command = argv(trials=2, epochs=1, pruner="none", sampler="grid", search=search)
+    space = {"layers": {"type": "choice", "values": [1, 2]}}
+    command[command.index("--search-space") + 1] = json.dumps(space)
+    run_step("hpo", command, place).ok()
     study = json.loads((tmp_path / "out" / "study" / "study.json").read_text())
     fastest = min(study["trials"], key=lambda trial: trial["latency_ms"])
+    assert json.loads((tmp_path / "out" / "best.json").read_text()) == {"layers": 1}, "half of the backbone is faster"
     assert 0 < fastest["latency_ms"] < 10_000
     assert study["best_trial"] == fastest["trial"] in study["pareto_front"]
     assert "the fastest whose macro-F1" in (tmp_path / "out" / "summary.md").read_text()
