@@ -9,11 +9,11 @@ from components.dataset.component import dataset
 from components.hpo.component import hpo
 
 _SPACE = {
-    "learning_rate": {"type": "loguniform", "min": 1e-5, "max": 5e-3},
+    "learning_rate": {"type": "loguniform", "min": 1e-4, "max": 1e-2},
     "batch_size": {"type": "choice", "values": [4, 8, 16]},
     "dropout": {"type": "uniform", "min": 0.0, "max": 0.4},
 }
-_TRAINING = {"epochs": 6, "patience": 0, "max_tokens": 256, "stride": 64}
+_TRAINING = {"epochs": 8, "patience": 0, "max_tokens": 256, "stride": 64}
 _PLAIN_TRIALS, _PRUNED_TRIALS = 12, 24
 """A pruned search has more trials and is cut off where it reaches what the plain one did."""
 
@@ -39,12 +39,12 @@ def _search(documents: dsl.PipelineTask, start: dsl.PipelineTask, seed: int, sam
     return task.set_cpu_limit("1").set_memory_limit("4Gi").outputs["study"]
 
 
-def searches(seeds: list[int], size: str = "tiny"):
+def searches(seeds: list[int]):
     """Return a pipeline of the searches for each of `seeds`."""
 
     @dsl.pipeline(name="two-searches")
-    def pipeline(downloads: list = []) -> Studies:  # noqa: B006 - KFP reads the default, nobody changes it
-        documents = dataset(size=size, seed=13, validation_fraction=0.3, test_fraction=0.1)
+    def pipeline(data: dsl.Input[dsl.Dataset], downloads: list = []) -> Studies:  # noqa: B006 - KFP reads the default
+        documents = dataset(data=data)
         with dsl.ParallelFor(downloads) as name:
             fetched = fetch(name=name, endpoint="")
         none = gather(fetched=dsl.Collected(fetched.outputs["model"]))

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from components.hpo.storage import URL, open_place
 from components.hpo.study import LEASE, RETRY, counted
+from components.tracking_file import VARIABLE as TRACKING
 from tests.components.hpo.sleeper import NAME
 from tests.support.postgres import postgres
 
@@ -30,7 +31,7 @@ class Team:
 
     def __init__(self, state: Path, url: str) -> None:
         self.state = state
-        self._env = {**os.environ, "PYTHONPATH": str(ROOT)} | ({URL: url} if url else {})
+        self._env = {**os.environ, "PYTHONPATH": str(ROOT), TRACKING: str(state / "told")} | ({URL: url} if url else {})
         self._url = url
         self.children: list[subprocess.Popen[str]] = []
 
@@ -120,6 +121,13 @@ def test_workers_share_a_budget_and_never_a_point(team: Team):
     trials = counted(team.trials())
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 6
     assert len({trial.params["batch_size"] for trial in trials}) == 6
+    told = [json.loads(line) for line in (team.state / "told").read_text().splitlines()]
+    for trial in trials:
+        mine = [line for line in told if line["trial"] == trial.number]
+        assert [line["state"] for line in mine if "state" in line] == ["RUNNING", "COMPLETE"]
+        assert mine[0]["params"] == trial.params and mine[0]["study"] == NAME
+        assert [line["step"] for line in mine if "step" in line] == [1, 2]
+        assert mine[-1]["metrics"] == {"macro_f1": trial.value}
     workers = {trial.user_attrs[LEASE][0] for trial in trials}
     assert len(workers) > 1, "one worker had all: the test shows nothing"
 
