@@ -17,15 +17,22 @@ _STEAL_LIMIT = 0.05
 
 
 def yardstick(threads: int) -> float:
-    """Return the milliseconds that `threads` threads take to hash 8 MiB each: the machine's speed, measured the same in every image."""
+    """Return the milliseconds that `threads` threads take to hash 8 MiB each: the machine's speed, measured the same in every image.
+
+    The shortest of three: a hiccup is no property of the machine, and the A-A test sees those.
+    """
     block = bytes(8 << 20)
-    pool = [threading.Thread(target=lambda: hashlib.sha256(block).digest()) for _ in range(threads)]
-    begin = time.perf_counter()
-    for thread in pool:
-        thread.start()
-    for thread in pool:
-        thread.join()
-    return (time.perf_counter() - begin) * 1000
+
+    def once() -> float:
+        pool = [threading.Thread(target=lambda: hashlib.sha256(block).digest()) for _ in range(threads)]
+        begin = time.perf_counter()
+        for thread in pool:
+            thread.start()
+        for thread in pool:
+            thread.join()
+        return (time.perf_counter() - begin) * 1000
+
+    return min(once() for _ in range(3))
 
 
 class Steal:
