@@ -58,7 +58,7 @@ def benchmark(candidates: Sequence[Candidate], dataset: Path, settings: Settings
             entry.update(_offline_and_server(process, entry, settings))
         twin = rounds.turns[candidates.index(smallest)], rounds.turns[-1]
     _set_starts(entries)
-    medians = [[float(np.median(turn["ms"])) for turn in turns] for turns in twin]
+    medians = [[float(np.median(turn["ms"][: settings.baseline_requests])) for turn in turns] for turns in twin]
     for entry, candidate in zip(entries, candidates, strict=True):
         entry["cold_start_ms"] = _cold(candidate, dataset, settings)
         entry["threads"] = _sweep(candidate, dataset, settings) if settings.thread_sweep else []
@@ -73,7 +73,7 @@ def benchmark(candidates: Sequence[Candidate], dataset: Path, settings: Settings
 
 
 def _single_stream(processes: Sequence[Process], settings: Settings, requests: int) -> Rounds:
-    """Time the rounds. All processes get the same documents in the same order, one process at a time."""
+    """Time the rounds. All processes get the same documents in the same order, one process at a time; the last, the twin, fewer."""
     draw = random.Random(settings.seed)
     orders = [[draw.randrange(10**6) for _ in range(settings.requests)][:requests] for _ in range(settings.rounds)]
     found = Rounds([[] for _ in processes], [])
@@ -81,8 +81,9 @@ def _single_stream(processes: Sequence[Process], settings: Settings, requests: i
         found.sticks.append(yardstick(thread_count()))
         # The order of variants turns too, so that none always follows the same other.
         for index in sorted(range(len(processes)), key=lambda i: (i + number) % len(processes)):
-            processes[index].ask("time", order=order[: settings.warmup])
-            found.turns[index].append({**processes[index].ask("time", order=order), "order": order})
+            asked = order[: settings.baseline_requests] if index == len(processes) - 1 else order
+            processes[index].ask("time", order=asked[: settings.warmup])
+            found.turns[index].append({**processes[index].ask("time", order=asked), "order": asked})
         print(f"round {number + 1} of {settings.rounds}", flush=True)
     return found
 

@@ -15,7 +15,8 @@ class Settings:
     """What is measured, and how long.
 
     rounds: turns of each variant, interleaved. requests: single documents a turn. warmup: untimed ones before. seed: which documents,
-    in which order, and when requests arrive. baseline_requests: of each turn's documents, those that PyTorch is measured on, too.
+    in which order, and when requests arrive. baseline_requests: of each turn's documents, those that PyTorch, and the second process of
+    the smallest file, are measured on, too.
     cold_starts: processes started to see how long the first answer takes. offline_batch: windows at once in the Offline scenario;
     0: none. server_ms: the bound on p99 in the Server scenario, in milliseconds; 0: none. thread_sweep: 1 measures also with fewer
     threads. noise_percent: two processes of one file that differ by more make the result inconclusive.
@@ -25,8 +26,8 @@ class Settings:
     requests: int = 134
     warmup: int = 5
     seed: int = 13
-    baseline_requests: int = 30
-    cold_starts: int = 3
+    baseline_requests: int = 26
+    cold_starts: int = 2
     offline_batch: int = 8
     server_ms: int = 0
     thread_sweep: int = 0

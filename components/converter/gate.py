@@ -18,7 +18,7 @@ from components.ner.predict import Infer, Tagger
 SHAPES = ((1, 1), (1, 7), (2, 9), (3, 200), (2, 0))
 """Batch and tokens of the parity grid; 0 stands for the longest window. Every row but the first is padded."""
 
-_SAMPLE = 12
+_SAMPLE = 8
 """Windows to time builds on, at most."""
 
 

@@ -122,8 +122,8 @@ def test_server_latencies_count_from_when_a_request_was_due(folder: Path):
     candidate = read_candidates([folder / "b"])[0]
     worker = Worker({**candidate.as_json(), "dataset": str(folder / "dataset"), "threads": 1})
     flood = worker.serve(rate=1e6, requests=300, seed=1, bound_ms=1e9, allowed=0)
-    assert flood["ms"][-1] > 900 * flood["seconds"], "the last of a flood has waited for all before it"
-    assert flood["ms"][-1] > 20 * flood["ms"][0]
+    assert flood["ms"] == sorted(flood["ms"]), "each of a flood has waited for all before it"
+    assert flood["ms"][-1] > 500 * flood["seconds"], "the last of them since the beginning"
     assert len(worker.serve(rate=1e6, requests=300, seed=1, bound_ms=0, allowed=3)["ms"]) == 4, (
         "a lost cause ends early"
     )
