@@ -41,6 +41,7 @@ SLOW = (
     "backends/test_example.py",
     "backends/test_registry.py",
     "cli/test_azureml.py",
+    "components/hpo/test_workers.py",
     "backup",
     "cli/test_ci.py",
     "cli/test_live.py",
