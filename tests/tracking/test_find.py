@@ -176,7 +176,8 @@ def test_the_command_finds_refuses_and_says_how_old_the_index_is(find: Finds, ma
         line = [sys.executable, "-m", "intermodal", *words, "--state", str(find.state)]
         return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=120)
 
-    run = made.run("run", params={"lr": 0.1})
+    model = f"model of {made.pipeline}"
+    run = made.run("run", params={"lr": 0.1}, outputs=(model,))
     made.run("other", params={"lr": 0.2})
     done = command("find", "--pipeline", made.pipeline, "--param", "lr=0.1", "--json")
     assert done.returncode == 0 and json.loads(done.stdout)["id"] == run
@@ -184,6 +185,10 @@ def test_the_command_finds_refuses_and_says_how_old_the_index_is(find: Finds, ma
     assert several.returncode == 1 and "2 runs are what was asked for" in several.stderr
     assert {near["differs"]["parameter lr"] for near in json.loads(several.stdout)["near"]} == {"0.1", "0.2"}
     assert command("find", "latest").returncode == 2
+    for what in (sha256_text(model)[:16], run):
+        shown = command("lineage", what)
+        assert shown.returncode == 0 and run in shown.stdout and model in shown.stdout
+    assert command("lineage", "0" * 64).returncode == 2
     offline = command("find", sha256_text("run")[:20], "--pipeline", made.pipeline, "--offline")
     assert offline.returncode == 0 and run in offline.stdout and "the index is" in offline.stderr
     assert command("index", "--status").returncode == 0
