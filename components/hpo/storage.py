@@ -49,7 +49,8 @@ def open_place(
     Raises StepError if the volume cannot be written or the database not be reached.
     """
     if url:
-        yield _open_database(url, identity)
+        with _open_database(url, identity) as place:
+            yield place
         return
     folder = state / identity
     with _worker_lock(folder, sole, bury):
@@ -146,7 +147,9 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _open_database(url: str, identity: str) -> Place:
+@contextmanager
+def _open_database(url: str, identity: str) -> Iterator[Place]:
+    """Open the database and let go of every connection at the end: a server has few of them."""
     import sqlalchemy
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -158,14 +161,23 @@ def _open_database(url: str, identity: str) -> Place:
         engine = sqlalchemy.create_engine(address, pool_pre_ping=True, isolation_level="AUTOCOMMIT", pool_size=1)
         with _database_turn(engine, "schema"):  # two workers that make the tables at once would trip over each other
             if not sqlalchemy.inspect(engine).has_table("alembic_version"):  # the last one that Optuna makes
-                optuna.storages.RDBStorage(address)
+                _let_go(optuna.storages.RDBStorage(address))
         storage = optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True}, skip_table_creation=True)
     except (SQLAlchemyError, ValueError) as error:  # ValueError: a port that is no number
         raise StepError(
             f"the database of {URL} cannot be used: {_plain(error, address)}",
             hint="a step has no network unless it is given one: --network hpo=bridge --network hpo-worker=bridge",
         ) from None
-    return Place(storage, lambda: _database_turn(engine, identity))
+    try:
+        yield Place(storage, lambda: _database_turn(engine, identity))
+    finally:
+        _let_go(storage)
+        engine.dispose()
+
+
+def _let_go(storage: optuna.storages.RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 @contextmanager

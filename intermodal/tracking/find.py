@@ -102,9 +102,16 @@ def find_mlflow_run(
 
     Args:
         identity: a fingerprint (or its start, or a name that ends with it).
-        produced, consumed: the digest of an artifact that the run wrote or read; tasks are meant, unless `kind` says otherwise.
-        kind, run, task, state, pipeline, component: as the tags of docs/tracking.md have them.
-        params, tags: by name, each equal.
+        produced: the digest of an artifact that the run wrote; tasks are meant, unless `kind` says otherwise.
+        consumed: the digest of an artifact that the run read.
+        kind: `pipeline`, `task` or `trial`; this and the five that follow are the tags of docs/tracking.md.
+        run: the run's id.
+        task: the task's path.
+        state: the engine's state.
+        pipeline: its name.
+        component: its name.
+        params: by name, each equal.
+        tags: by name, each equal.
         metrics: comparisons of last values with numbers: `["validation_macro_f1 >= 0.9"]`.
         cached: count runs of tasks that took another run's result, too; else the one that did the work is meant.
         tracking_uri: default: $MLFLOW_TRACKING_URI, else the local server of the state folder.

@@ -88,6 +88,9 @@ _BACKUP = "tests/backup/test_backup.py::"
 _WORKERS = "tests/components/hpo/test_workers.py::test_workers_share_a_budget_and_never_a_point"
 _TREE = "tests/tracking/test_tree.py::test_a_run_its_tasks_and_its_trials_are_a_tree"
 _LOCAL_SERVER = "tests/tracking/test_trouble.py::test_the_local_server_is_started_once_and_what_it_missed_is_sent_later"
+_FIND = "tests/tracking/test_find.py::"
+_FOUND = f"{_FIND}test_the_command_finds_refuses_and_says_how_old_the_index_is"
+_REGISTER = "tests/tracking/test_registry.py::test_the_same_bytes_are_one_version_whoever_made_them"
 _ON_AND_CANCEL = f"{_SUBMIT}test_a_run_goes_on_without_its_laptop_and_is_cancelled_from_another"
 
 _COMPILED = "tests/e2e/test_factory.py::test_the_factory_compiled_for_azureml_makes_the_same_bytes"
@@ -124,7 +127,24 @@ ELSEWHERE = {
     "make pipeline-local ARGS='--arg backbones=[./carry/distilroberta]'": (
         "tests/pipelines/test_experiment.py::test_an_own_backbone_folder_becomes_an_artifact"
     ),
-    ".venv/bin/intermodal run PIPELINE --track": _TREE,
+    ".venv/bin/intermodal tracking up": _LOCAL_SERVER,
+    ".venv/bin/intermodal find --produced DIGEST": f"{_FIND}test_a_run_is_found_by_what_it_produced_and_what_it_consumed",
+    ".venv/bin/intermodal register": _REGISTER,
+    "intermodal find 3f2a9c1b4d5e6f70": f"{_FIND}test_a_run_is_found_by_its_identity_the_start_of_it_or_its_name",
+    "intermodal find --produced sha256:99707f61a893...": (
+        f"{_FIND}test_a_run_is_found_by_what_it_produced_and_what_it_consumed"
+    ),
+    "intermodal find --consumed 99707f61a893": f"{_FIND}test_a_run_is_found_by_what_it_produced_and_what_it_consumed",
+    "intermodal find --pipeline ner-model-factory --component trainer --param seed=13 --metric 'validation_macro_f1>=0.9'": (
+        f"{_FIND}test_filters_say_the_same_to_the_index_and_to_the_server"
+    ),
+    "intermodal find --run RUN --kind pipeline --json": _FOUND,
+    "intermodal index": _FOUND,
+    "intermodal index --status": _FOUND,
+    "intermodal index --rebuild": _FOUND,
+    "intermodal lineage 99707f61a893": _FOUND,
+    "intermodal lineage RUN": _FOUND,
+    "intermodal register RUN [--name NAME] [--output champion]": _REGISTER,
     "intermodal run PIPELINE --track": _TREE,
     "intermodal tracking sync [RUN ...]": _LOCAL_SERVER,
     "intermodal tracking up [--port N]": _LOCAL_SERVER,
@@ -146,6 +166,7 @@ _CHECKOUT = (
 
 NOT_HERE = {
     "pip install 'intermodal[tracking]'": "the locked environment holds it; no index holds this project",
+    "pip install 'intermodal[registry]'": "the locked environment holds it; no index holds this project",
     "cat > .intermodal/secrets/intermodal-hpo/storage-url": "waits for input; how-to/postgresql.md writes the same, and is typed",
     "docker run --detach --name studies --publish 5432:5432 --env POSTGRES_PASSWORD=secret --env POSTGRES_DB=studies postgres:17": (
         "an image of a registry; a real PostgreSQL of Debian takes its place in tests/components/hpo/test_workers.py"

@@ -61,7 +61,7 @@ def postgres(host: str = "127.0.0.1") -> Iterator[str]:
         assert done.returncode == 0, done.stderr
 
     run("initdb", "-D", str(data), "-U", "study", "--auth=scram-sha-256", f"--pwfile={secret}", "--no-sync")
-    options = f"-p {port} -c listen_addresses={host} -c unix_socket_directories= -c fsync=off"
+    options = f"-p {port} -c listen_addresses={host} -c unix_socket_directories= -c fsync=off -c max_connections=50"
     (data / "pg_hba.conf").write_text("host all all 0.0.0.0/0 scram-sha-256\n")
     run("pg_ctl", "-D", str(data), "-w", "-s", "-l", str(folder / "log"), "-o", options, "start")
     try:
