@@ -53,7 +53,7 @@ TYPED = {
         "succeeded", "intermodal run dist/redacting.yaml --arg data=mydata"
     ),
     # docs/how-to/azureml.md
-    "cat dist/ner-azureml/report.md": Typed("copies", "cat dist/redacting-azureml/report.md"),
+    "cat dist/ner-azureml/report.md": Typed("2 iterations", "cat dist/redacting-azureml/report.md"),
     # docs/how-to/air-gapped.md
     "mkdir carry": Typed(""),
     ".venv/bin/python -m pip download --quiet --no-deps --require-hashes --dest carry/wheels "

@@ -18,7 +18,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from components.hpo.storage import URL, open_place
-from components.hpo.study import LEASE, RETRY, counted
+from components.hpo.study import LEASE, RETRY, counted, overdue
 from components.tracking_file import VARIABLE as TRACKING
 from tests.components.hpo.sleeper import NAME
 from tests.support.postgres import postgres
@@ -159,6 +159,8 @@ def test_a_killed_workers_trial_is_retried_once_by_who_lives(team: Team):
     _wait_for(lambda: _running(team))
     victim.kill()
     victim.wait()
+    # On a volume the kernel says at once that nobody works on the study; a database learns it when the lease has run out.
+    _wait_for(lambda: all(overdue(trial, 2) for trial in team.trials()))
     lone = team.ready(team.start("survivor", trials=2, seconds=600))
     # A second death on the same point: it is not tried a third time.
     _wait_for(lambda: [trial for trial in team.trials() if RETRY in trial.user_attrs and LEASE in trial.user_attrs])
