@@ -120,9 +120,12 @@ class _Pass:
         known = set(self._meta.get("experiments", ()))
         self._read([experiment for experiment in self._experiments if experiment not in known], "start_time", 0)
         rest = [experiment for experiment in self._experiments if experiment in known]
-        for attribute, name in (("start_time", "started"), ("end_time", "ended")):
-            # A run from a clock that is ahead must not hide those that start until then.
-            self._read(rest, attribute, min(self._meta.get(name, 0), int(began * 1000)) - OVERLAP)
+        # A run from a clock that is ahead must not hide those that start until then.
+        started, ended = (
+            max(0, min(self._meta.get(name, 0), int(began * 1000)) - OVERLAP) for name in ("started", "ended")
+        )
+        self._read(rest, "start_time", started)
+        self._read(rest, "end_time", ended, f"attributes.start_time < {started}")
         self._look_at_open()
         cursor = self._look_back(int(self._meta.get("cursor", 0)))
         return self._end(began, cursor)
@@ -163,18 +166,20 @@ class _Pass:
         self._changed += changed
         self._seen.update(run["info"]["run_id"] for run in runs)
 
-    def _read(self, experiments: Sequence[str], attribute: str, since: int) -> None:
-        """Take all runs whose attribute is not before `since` (ms), a page at a time."""
+    def _read(self, experiments: Sequence[str], attribute: str, since: int, more: str = "") -> None:
+        """Take all runs whose attribute is not before `since` (ms), and of which `more` holds, a page at a time."""
         if experiments:
-            for page in self._pages(experiments, attribute, max(since, 0)):
+            for page in self._pages(experiments, attribute, since, more):
                 self._take(page)
 
-    def _pages(self, experiments: Sequence[str], attribute: str, since: int) -> Iterator[list[dict[str, Any]]]:
+    def _pages(
+        self, experiments: Sequence[str], attribute: str, since: int, more: str
+    ) -> Iterator[list[dict[str, Any]]]:
         token = ""
         while True:
-            more = {"max_results": self._page, **({"page_token": token} if token else {})}
-            words, order = f"attributes.{attribute} >= {since}", f"attributes.{attribute} ASC"
-            page = search(self._client, experiments, words, order, **more)
+            words = f"attributes.{attribute} >= {since}" + (f" AND {more}" if more else "")
+            options = {"max_results": self._page, **({"page_token": token} if token else {})}
+            page = search(self._client, experiments, words, f"attributes.{attribute} ASC", **options)
             runs = page.get("runs", [])
             yield runs
             token = page.get("next_page_token", "")
