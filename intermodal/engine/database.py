@@ -114,6 +114,19 @@ class RecordProblem(EnvironmentProblem):
         self.failure = Failure(FailureClass.DISK_FULL if full else FailureClass.ENGINE_LOST, message)
 
 
+@contextmanager
+def writing(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing, and alone among the writers of the file."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
 class Database:
     """The database file at `path`, made if absent. One connection, guarded by a lock; any number of processes."""
 
@@ -153,15 +166,8 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, and alone among writers. Raises RecordProblem where the disk refuses the write."""
-        with self._lock, self._explained("written"):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        with self._lock, self._explained("written"), writing(self._connection):
+            yield self._connection
 
     def query(self, sql: str, values: tuple[Any, ...] = ()) -> list[sqlite3.Row]:
         """Return all rows. Raises RecordProblem."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from intermodal.engine.database import writing
 from intermodal.errors import EnvironmentProblem
 from intermodal.spec.document import canonical_json, sha256_text
 from intermodal.tracking import schema
@@ -111,10 +112,9 @@ class Index:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         if connection.execute("PRAGMA user_version").fetchone()[0] != _SCHEMA_VERSION:
-            connection.execute("BEGIN IMMEDIATE")
-            if connection.execute("PRAGMA user_version").fetchone()[0] != _SCHEMA_VERSION:
-                _make(connection)
-            connection.execute("COMMIT")
+            with writing(connection):
+                if connection.execute("PRAGMA user_version").fetchone()[0] != _SCHEMA_VERSION:
+                    _make(connection)
         return connection
 
     @contextmanager
@@ -171,14 +171,8 @@ class Index:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, and alone among writers."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
+        with writing(self._connection):
             yield self._connection
-            self._connection.execute("COMMIT")
-        except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-            raise
 
     # Reading
 

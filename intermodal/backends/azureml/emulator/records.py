@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from intermodal.backends.azureml.emulator.contract import ENDED, Change, Status
+from intermodal.engine.database import writing
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS assets (
@@ -111,14 +112,8 @@ class Records:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+        with self._lock, writing(self._db):
+            yield self._db
 
     def _rows(self, statement: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
         with self._lock:
