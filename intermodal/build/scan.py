@@ -21,6 +21,7 @@ from intermodal.backends.docker.images import files_of
 from intermodal.build.context import TORCH, Recipe, recipes
 from intermodal.build.images import reference
 from intermodal.build.wheels import read_lock
+from intermodal.engine.target import plain_name
 from intermodal.errors import EnvironmentProblem, ExitCode, IntermodalError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _scan_name(path: str, member: tarfile.TarInfo) -> Iterator[str]:
 
 
 def _scan_package(path: str, name: str, version: str, locked: Mapping[str, str]) -> Iterator[str]:
-    known = locked.get(normal(name))
+    known = locked.get(plain_name(name))
     if known != version:
         yield f"{path}: {name} {version} is {'in no lock' if known is None else f'locked as {known}'}"
 
@@ -109,14 +110,9 @@ def _scan_content(path: str, content: bytes) -> Iterator[str]:
         yield f"{path} holds a token"
 
 
-def normal(name: str) -> str:
-    """Return the one spelling of a package's name (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def _locked(recipe: Recipe, project: Path) -> dict[str, str]:
     pins = read_lock(recipe.lock) + (read_lock(project / f"images/{TORCH}/requirements.txt") if recipe.on_torch else [])
-    return {normal(pin.name): pin.version for pin in pins}
+    return {plain_name(pin.name): pin.version for pin in pins}
 
 
 def scan_project(project: Path, memory: Path, client: APIClient) -> dict[str, list[str]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -13,6 +11,7 @@ from docker import APIClient
 from intermodal.backends.docker.client import connect
 from intermodal.build.scan import scan_config, scan_image
 from intermodal.errors import EnvironmentProblem
+from tests.corpus.images import build_image
 
 IMAGE = "intermodal-test/scan:dev"
 KEY = f"-----BEGIN PRIVATE KEY-----\n{'A' * 64}\n-----END PRIVATE KEY-----\n"
@@ -49,23 +48,10 @@ def test_each_thing_is_found_and_nothing_else(client: APIClient) -> None:
 
 
 def _build(client: APIClient) -> None:
-    files = {path: (text, mode) for path, (text, mode, _) in BAD.items()}
-    files["/opt/fine-3.dist-info/METADATA"] = ("", 0o644)
-    context = io.BytesIO()
-    with tarfile.open(fileobj=context, mode="w") as archive:
-        dockerfile = "FROM intermodal/base:dev\nCOPY files/ /\nRUN chmod u+s /opt/setuid\nUSER 10001\n"
-        for path, (text, mode) in {
-            "/Dockerfile": (dockerfile, 0o644),
-            **{f"/files{p}": f for p, f in files.items()},
-        }.items():
-            member = tarfile.TarInfo(path.strip("/"))
-            member.size, member.mode = len(text), mode
-            archive.addfile(member, io.BytesIO(text.encode()))
-    context.seek(0)
-    said = list(
-        client.build(fileobj=context, custom_context=True, tag=IMAGE, rm=True, network_mode="none", decode=True)
-    )
-    assert not [line for line in said if "error" in line], said
+    files = {path.strip("/"): (text.encode(), mode) for path, (text, mode, _) in BAD.items()}
+    files["opt/fine-3.dist-info/METADATA"] = (b"", 0o644)
+    dockerfile = "FROM intermodal/base:dev\nCOPY files/ /\nRUN chmod u+s /opt/setuid\nUSER 10001\n"
+    build_image(client, IMAGE, files, dockerfile)
 
 
 @pytest.mark.engine
