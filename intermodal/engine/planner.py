@@ -97,12 +97,17 @@ class Planner:
         """Return why a leaf must run whatever the cache holds, None if it need not."""
         return caching_off(task, path, self._options, workspace=self._workspace)
 
-    def resolve_images(self, pipeline: Pipeline) -> None:
-        """Find every image that the pipeline names, so that a missing one is known before anything starts."""
+    def resolve_images(self, pipeline: Pipeline) -> dict[str, str]:
+        """Find every image that the pipeline names, so that a missing one is known before anything starts.
+
+        Returns their content digests by the references.
+        """
+        found: dict[str, str] = {}
         for component in pipeline.components.values():
             container = component.implementation
             if isinstance(container, Container) and "{{" not in container.image and container.image not in CLAIM_IMAGES:
-                self._image(container.image, container)
+                found[container.image] = self._image(container.image, container).digest
+        return found
 
     def _image(self, reference: str, container: Container) -> Image:
         key, policy = _image_key(reference, container), _policy(container)

@@ -93,6 +93,7 @@ class Session:
         self._faults = Faults.of(os.environ)
         self._database = Database(self.state.database)
         self._store = Store(self.state.store, self._faults)
+        self._images: Mapping[str, str] = {}
         self._lock: RunLock | None = None
         self._use = StateUse(self.state.root)
         sweep(self.state, self._store, self._database)
@@ -142,7 +143,12 @@ class Session:
             "options": self._options.as_json(),
             "settings": self._settings.model_dump(),
             "project": str(request.project) if request.project else None,
-            "facts": {"git": checkout.facts(), "hardware": hardware(), "defaults": defaults(pipeline.root)},
+            "facts": {
+                "git": checkout.facts(),
+                "hardware": hardware(),
+                "defaults": defaults(pipeline.root),
+                "images": dict(self._images),
+            },
         }
         self._database.add_run(
             run_id,
@@ -190,7 +196,7 @@ class Session:
         state, backend, options = self.state, self.backend, self._options
         python = PythonSteps(state.root, backend)
         planner = Planner(pipeline, run_id, names, backend, python, state, self._settings, ledger, options)
-        planner.resolve_images(pipeline)
+        self._images = planner.resolve_images(pipeline)
         record = Record(run_id, self._database, observer, past.turn, past.began)
         executor = Executor(backend, self._store, state, record, python, self._faults, options.grace, self._tracker)
         services = Services(

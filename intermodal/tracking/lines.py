@@ -104,6 +104,17 @@ def as_param(value: Any) -> str:
     return _text(value)[:_LONGEST_VALUE]
 
 
+def as_values(params: Mapping[str, str]) -> dict[str, Any]:
+    """Return what parameters were before `as_param`, as far as their text says."""
+    found: dict[str, Any] = {}
+    for name, text in params.items():
+        try:
+            found[name] = json.loads(text)
+        except (ValueError, RecursionError):
+            found[name] = text
+    return found
+
+
 def as_point(name: str, value: Any, moment: int, step: int) -> dict[str, Any] | None:
     """Return a metric's point as MLflow takes it, None if the value is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float):

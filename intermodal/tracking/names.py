@@ -60,9 +60,12 @@ def pipeline_identity(pipeline_digest: str, inputs: Mapping[str, Any], images: M
     return sha256_text(canonical_json(["pipeline", pipeline_digest, dict(inputs), dict(images)]))
 
 
-def trial_identity(task_identity: str, hyperparameters: Mapping[str, Any]) -> str:
-    """Return the identity of a trial: that of the task that searches (data, image, seed, space) and what it tried."""
-    return sha256_text(canonical_json(["trial", task_identity, dict(hyperparameters)]))
+def trial_identity(study: str, image: str, hyperparameters: Mapping[str, Any]) -> str:
+    """Return the identity of a trial: that of its study (data, space, seed), the content digest of the image, and what it tried.
+
+    Whichever of several workers ran it, it is the same.
+    """
+    return sha256_text(canonical_json(["trial", study, image, dict(hyperparameters)]))
 
 
 def _words(values: Mapping[str, Any]) -> Iterator[str]:

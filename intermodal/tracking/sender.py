@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from intermodal.tracking import schema
-from intermodal.tracking.lines import Told, read_told
+from intermodal.tracking.lines import Told, as_values, read_told
+from intermodal.tracking.names import run_name, trial_identity
 from intermodal.tracking.outbox import Outbox, Sent
 from intermodal.tracking.rest import Client, Rejected, pairs
 from intermodal.tracking.tree import INTERRUPTED, Node, Tree
@@ -116,7 +117,12 @@ class Sender:
         key = self._trial_key(node, number, told.study)
         tags = {name: value for name, value in node.tags.items() if name in _PASSED_ON}
         tags |= {schema.KIND: "trial", schema.TRIAL: str(number), schema.STATE: told.state or "RUNNING"}
-        trial = self._ensure(key, f"trial {number}", told.first, tags, node.key)
+        name = f"trial {number}"
+        if told.params:  # they come first; whoever only says what became of a trial does not know its identity
+            searched, tried = told.study or node.tags.get(schema.FINGERPRINT, node.key), as_values(told.params)
+            tags[schema.FINGERPRINT] = trial_identity(searched, node.tags.get(schema.IMAGE, ""), tried)
+            name = run_name("trial", tags[schema.FINGERPRINT], tried)
+        trial = self._ensure(key, name, told.first, tags, node.key)
         tags = {**told.tags, **({schema.STATE: told.state} if told.state else {})}
         if told.study:
             tags[schema.STUDY] = told.study

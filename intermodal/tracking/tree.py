@@ -20,6 +20,7 @@ from intermodal.engine.states import State
 from intermodal.spec.document import canonical_json, sha256_text
 from intermodal.tracking import schema
 from intermodal.tracking.lines import as_name, as_param, as_point
+from intermodal.tracking.names import pipeline_identity, run_name
 
 INTERRUPTED = "INTERRUPTED"
 _DATASET_DIGEST = 36
@@ -99,6 +100,10 @@ def read_tree(database: Database, state: StateFolder, run: str) -> Tree:
 
 def _root(row: sqlite3.Row, common: Mapping[str, str], live: bool) -> Node:
     given = json.loads(row["request"] or "{}")
+    facts, arguments = given.get("facts", {}), json.loads(row["arguments"])
+    inputs = {**facts.get("defaults", {}), **arguments}
+    identity = pipeline_identity(row["pipeline_digest"], inputs, facts.get("images", {}))
+    parameters = {**facts.get("defaults", {}), **given.get("parameters", {})}
     state = row["state"] if row["ended"] is not None else State.RUNNING.value if live else INTERRUPTED
     artifacts = given.get("artifacts", {})
     tags = {
@@ -106,7 +111,7 @@ def _root(row: sqlite3.Row, common: Mapping[str, str], live: bool) -> Node:
         schema.KIND: "pipeline",
         schema.KEY: schema.run_key(row["id"]),
         schema.STATE: state,
-        schema.FINGERPRINT: sha256_text(canonical_json([row["pipeline_digest"], json.loads(row["arguments"])])),
+        schema.FINGERPRINT: identity,
         **_lineage(schema.INPUTS, artifacts),
     }
     outputs = json.loads(row["outputs"] or "{}")
@@ -114,12 +119,12 @@ def _root(row: sqlite3.Row, common: Mapping[str, str], live: bool) -> Node:
         tags |= _lineage(schema.OUTPUTS, outputs.get("artifacts", {}))
     return Node(
         key=schema.run_key(row["id"]),
-        name=row["id"],
+        name=run_name(row["pipeline"], identity, parameters),
         state=state,
         start=_ms(row["started"]),
         end=_ms(row["ended"]) if row["ended"] is not None else None,
         tags=tags,
-        params=_params({**given.get("facts", {}).get("defaults", {}), **given.get("parameters", {})}),
+        params=_params(parameters),
         points=_points(outputs, _ms(row["ended"] or 0)),
         datasets=_datasets(artifacts),
     )
@@ -142,8 +147,16 @@ def _task_nodes(
     nodes = [_attempt_node(task, row, tags, more, state, live=live, last=row is attempts[-1]) for row in attempts]
     final = State(task["state"]).final
     if final and task["inputs"] and (task["cached_from"] or not attempts):
-        nodes.append(_ended_node(task, task["path"], schema.run_key(task["run"], task["path"]), tags, more))
+        nodes.append(_ended_node(task, schema.run_key(task["run"], task["path"]), tags, more))
     return nodes
+
+
+def _name(task: sqlite3.Row, tags: Mapping[str, str]) -> str:
+    """Return the name of a task's run, made of its identity; its path, if it failed before it had one."""
+    identity = tags.get(schema.FINGERPRINT)
+    if not identity:
+        return str(task["path"])
+    return run_name(tags[schema.COMPONENT], identity, json.loads(task["inputs"] or "{}").get("parameters", {}))
 
 
 def _image(task: sqlite3.Row) -> dict[str, str]:
@@ -163,7 +176,6 @@ def _attempt_node(
 ) -> Node:
     path, number = row["path"], row["number"]
     key = schema.run_key(row["run"], path, attempt=number)
-    name = path if number == 1 else f"{path} (attempt {number})"
     launch = json.loads(row["launch"] or "{}")
     tags = {
         **tags,
@@ -173,11 +185,11 @@ def _attempt_node(
     }
     folder = state.attempt(row["run"], path, number)
     if last and State(task["state"]).final and not task["cached_from"]:
-        return _ended_node(task, name, key, tags, more, start=row["started"], folder=folder)
+        return _ended_node(task, key, tags, more, start=row["started"], folder=folder)
     shown = _attempt_state(row, live=live, last=last)
     tags = {**tags, schema.KEY: key, schema.STATE: shown, **_failure(row)}
     end = _ms(row["ended"]) if row["ended"] is not None else None
-    return Node(key, name, shown, _ms(row["started"]), end, tags, folder=folder, **more)
+    return Node(key, _name(task, tags), shown, _ms(row["started"]), end, tags, folder=folder, **more)
 
 
 def _attempt_state(row: sqlite3.Row, *, live: bool, last: bool) -> str:
@@ -190,7 +202,6 @@ def _attempt_state(row: sqlite3.Row, *, live: bool, last: bool) -> str:
 
 def _ended_node(
     task: sqlite3.Row,
-    name: str,
     key: str,
     tags: Mapping[str, str],
     more: Mapping[str, Any],
@@ -210,7 +221,8 @@ def _ended_node(
         **_failure(task),
     }
     began = _ms(task["started"] if start is None else start)
-    return Node(key, name, task["state"], began, ended, tags, points=_points(outputs, ended), folder=folder, **more)
+    name, points = _name(task, tags), _points(outputs, ended)
+    return Node(key, name, task["state"], began, ended, tags, points=points, folder=folder, **more)
 
 
 def _failure(row: sqlite3.Row) -> dict[str, str]:

@@ -123,10 +123,10 @@ def test_the_identity_of_a_pipeline_run_counts_inputs_and_images_and_that_of_a_t
         pipeline_identity("d", {"data": ["sha256:1"], "seed": 1}, {"trainer": "sha256:b"}),
     }
     assert len(changed | {base}) == 5
-    trial = trial_identity(base, {"lr": 0.1, "bs": 4})
-    assert trial == trial_identity(base, {"bs": 4, "lr": 0.1})
+    trial = trial_identity("study", "sha256:a", {"lr": 0.1, "bs": 4})
+    assert trial == trial_identity("study", "sha256:a", {"bs": 4, "lr": 0.1})
     assert trial not in {
-        trial_identity(base, {"lr": 0.2, "bs": 4}),
-        trial_identity("e" * 64, {"lr": 0.1, "bs": 4}),
-        base,
+        trial_identity("study", "sha256:a", {"lr": 0.2, "bs": 4}),
+        trial_identity("other", "sha256:a", {"lr": 0.1, "bs": 4}),
+        trial_identity("study", "sha256:b", {"lr": 0.1, "bs": 4}),
     }

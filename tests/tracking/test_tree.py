@@ -42,6 +42,12 @@ def test_a_run_its_tasks_and_its_trials_are_a_tree(lab: Lab, see: See, client, s
     assert json.loads(root.tags["intermodal.hardware"])["memory"] > 2**30
     assert train.tags["intermodal.image"].startswith("sha256:")
     assert train.tags["intermodal.component"] == "train"
+    identities = {key: seen.tag(key, "fingerprint") for key in ("", "/train@1", "/train@1#0", "/train@1#1")}
+    assert len(set(identities.values())) == 4
+    words = {"": "study-lr0.3", "/train@1": "train-lr0.3", "/train@1#0": "trial-lr0", "/train@1#1": "trial-lr0.1"}
+    assert {key: seen.runs[key].info.run_name for key in words} == {
+        key: f"{shown}-{identities[key][:16]}" for key, shown in words.items()
+    }
     (given,) = seen.runs["/train@1"].inputs.dataset_inputs
     digest = json.loads(train.tags["intermodal.inputs"])["data"]
     assert json.loads(given.dataset.source)["digest"] == f"sha256:{digest}" and digest.startswith(given.dataset.digest)
@@ -59,7 +65,15 @@ def test_a_run_its_tasks_and_its_trials_are_a_tree(lab: Lab, see: See, client, s
     assert cached.tag("/train", "fingerprint") == seen.tag("/train@1", "fingerprint")
     assert cached.tag("/train", "image") == seen.tag("/train@1", "image")
     assert cached.tag("", "fingerprint") == seen.tag("", "fingerprint")
+    assert cached.runs["/train"].info.run_name == seen.runs["/train@1"].info.run_name
     assert cached.runs["/train"].data.metrics == {"score": 0.75, "accuracy": 0.9}
+
+
+def test_the_word_of_the_command_line_decides_whether_a_run_is_tracked(lab: Lab, see: See):
+    silent = lab.run("study", "--arg", "data=data.txt", "--no-track")["run"]
+    told = lab.run("study", "--arg", "data=data.txt", "--track", INTERMODAL_TRACKING="off")["run"]
+    wait_until(lambda: see(told).statuses.get("") == "FINISHED")
+    assert see(silent).statuses == {}
 
 
 def test_each_attempt_of_a_failed_task_is_a_run(lab: Lab, see: See):
