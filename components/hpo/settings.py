@@ -108,6 +108,7 @@ def check_search(search: Search) -> None:
 def pruning(search: Search) -> dict[str, Any]:
     """Return all settings of the search's pruner. Raises StepError for one that it does not take, or a value that cannot be."""
     known = PRUNERS[search.pruner]
+    found = dict(known)
     for name, value in search.pruning.items():
         if name not in known:
             raise (
@@ -123,7 +124,7 @@ def pruning(search: Search) -> dict[str, Any]:
             raise StepError(
                 f"pruner {search.pruner}: {name} must be a {'whole ' if whole else ''}number from 0 on, got {value!r}"
             )
-    found = {**known, **search.pruning}
+        found[name] = int(value) if whole else value  # KFP's Struct has only doubles, and Optuna counts with integers
     for name, least in (("interval", 1), ("evaluation_interval", 1), ("min_epochs", 1), ("reduction", 2)):
         if name in found and found[name] < least:
             raise StepError(f"pruner {search.pruner}: {name} must be at least {least}, got {found[name]!r}")

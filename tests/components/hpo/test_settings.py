@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import optuna
 import pytest
 
 from components.hpo.folds import make_folds
-from components.hpo.pruners import BanditPruner
+from components.hpo.pruners import BanditPruner, make_pruner
 from components.hpo.search_space import parse_search_space
 from components.hpo.settings import OPTIONS, Search, parse_search
 from components.hpo.study import search_parts
@@ -83,6 +85,63 @@ def test_the_bandit_stops_what_falls_behind_the_best_at_the_same_step(slack, sco
         trial.report(score if step == 2 else 0.0, step)  # its best so far counts, not its last
         pruned.append(trial.should_prune())
     assert pruned == [False, False, False, stopped], "step 2 is before the delay, steps 1 and 3 are between intervals"
+
+
+CURVES = {
+    "good": [0.2, 0.5, 0.6, 0.7, 0.8, 0.9],
+    "stuck": [0.15, 0.3, 0.3, 0.3, 0.3, 0.3],
+    "falls": [0.21, 0.2, 0.2, 0.2, 0.2, 0.2],
+    "hopeless": [0.0] * 6,
+}
+STOPS = {
+    # name, settings: the epochs at which `stuck`, `falls`, `hopeless` are stopped after four good trials; None: never
+    ("none", ""): (None, None, None),
+    ("median", ""): (1, 2, 1),
+    ("median", "warmup=3"): (3, 3, 3),
+    ("median", "interval=3,warmup=2"): (2, 2, 2),
+    ("median", "startup=5"): (None, None, None),
+    ("percentile", "percentile=100"): (1, 2, 1),
+    ("asha", "min_epochs=2,reduction=2"): (2, 2, 2),
+    ("patient", "patience=2"): (None, 4, None),
+    ("patient", "patience=2,min_delta=0.1"): (None, None, None),
+    ("bandit", "slack_factor=0.5"): (2, 2, 1),
+    ("bandit", "slack_amount=0.45"): (5, 4, 2),
+}
+
+
+@pytest.mark.parametrize(("name", "given"), STOPS)
+@pytest.mark.parametrize("curve", CURVES)
+def test_each_pruner_stops_where_it_says(name: str, given: str, curve: str):
+    pruning = {key: float(value) for key, value in (word.split("=") for word in given.split(",") if word)}
+    search = dataclasses.replace(read({"pruning": pruning}, pruner=name, trials=4), epochs=6)
+    study = optuna.create_study(direction="maximize", pruner=make_pruner(search))
+    for _ in range(4):
+        assert _stopped(study, CURVES["good"]) is None
+    expected = dict(zip(CURVES, (None, *STOPS[name, given]), strict=True))
+    assert _stopped(study, CURVES[curve]) == expected[curve]
+
+
+def test_hyperband_stops_hopeless_trials_in_each_bracket_at_an_epoch_of_its_own():
+    search = dataclasses.replace(
+        read({"pruning": {"min_epochs": 1, "reduction": 2}}, pruner="hyperband", trials=80), epochs=6
+    )
+    study = optuna.create_study(study_name="a", direction="maximize", pruner=make_pruner(search))
+    found = [(_stopped(study, CURVES["good"]), _stopped(study, CURVES["hopeless"])) for _ in range(40)]
+    assert {good for good, _ in found} == {None}
+    stopped = {bad for _, bad in found if bad is not None}
+    assert stopped == {1, 2, 4}, "brackets begin to stop trials at 1, 2 and 4 of six epochs"
+
+
+def _stopped(study: optuna.Study, curve: list[float]) -> int | None:
+    """Run a trial with this curve; return the epoch at which it was stopped, None if it was not."""
+    trial = study.ask()
+    for epoch, score in enumerate(curve, start=1):
+        trial.report(score, epoch)
+        if trial.should_prune():
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            return epoch
+    study.tell(trial, curve[-1])
+    return None
 
 
 def test_a_dimension_exists_where_its_condition_holds():

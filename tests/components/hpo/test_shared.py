@@ -1,17 +1,21 @@
 """A search shared by containers: workers in a loop, then the step that closes the study, on a PostgreSQL that only a secret names."""
 
 import json
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import docker
 import pytest
-from kfp import dsl, kubernetes
+from kfp import compiler, dsl, kubernetes
 
 from components.hpo.component import hpo, hpo_worker
 from intermodal import run
 from tests.support.postgres import postgres
 
 pytestmark = pytest.mark.engine
+ROOT = Path(__file__).parents[3]
 
 HOW = {
     "search_space": {"learning_rate": {"type": "loguniform", "min": 1e-3, "max": 1e-2}},
@@ -37,6 +41,58 @@ def shared_search(dataset: dsl.Input[dsl.Dataset], backbone: dsl.Input[dsl.Model
     found = hpo(helpers=dsl.Collected(helper.outputs["done"]), dataset=dataset, backbone=backbone, **HOW)
     on_a_database(found)
     return found.outputs["best_parameters"]
+
+
+@dsl.pipeline(name="killed-search")
+def killed_search(dataset: dsl.Input[dsl.Dataset], backbone: dsl.Input[dsl.Model], workers: list) -> dsl.Artifact:
+    how = {**HOW, "training": {**HOW["training"], "epochs": 10}}
+    with dsl.ParallelFor(workers) as worker:
+        helper = hpo_worker(worker=worker, dataset=dataset, backbone=backbone, **how)
+        kubernetes.mount_pvc(helper, pvc_name="studies", mount_path="/state")
+    found = hpo(helpers=dsl.Collected(helper.outputs["done"]), dataset=dataset, backbone=backbone, **how)
+    kubernetes.mount_pvc(found, pvc_name="studies", mount_path="/state")
+    return found.outputs["study"]
+
+
+def test_a_search_of_two_workers_goes_on_when_its_runner_and_a_worker_were_killed(
+    few_documents: Path, tiny_backbone: Path, tmp_path: Path
+):
+    """Each point is trained to its end, that of the killed worker by whoever lives; no trial is left running, none is one too many."""
+    path, state = tmp_path / "killed.yaml", tmp_path / "state"
+    compiler.Compiler().compile(killed_search, str(path))
+    words = [sys.executable, "-m", "intermodal"]
+    given = {"dataset": few_documents, "backbone": tiny_backbone, "workers": "[0, 1]"}
+    more = [word for name, value in given.items() for word in ("--arg", f"{name}={value}")]
+    runner = subprocess.Popen(
+        [*words, "run", str(path), "--state", str(state), "--plain", *more], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    assert runner.stderr is not None
+    assert any("macro-F1" in line and "trial " in line for line in runner.stderr), "no trial was done"
+    runner.kill()
+    runner.communicate()
+    (run_id,) = (folder.name for folder in (state / "runs").iterdir())
+    client = docker.from_env()
+    try:
+        workers = client.containers.list(filters={"label": f"io.intermodal.run={run_id}"})
+        assert len(workers) == 2
+        workers[0].kill("SIGKILL")
+    finally:
+        client.close()
+    resumed = subprocess.run(
+        [*words, "resume", run_id, "--state", str(state), "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    (study,) = json.loads(resumed.stdout)["artifacts"].values()
+    trials = json.loads((Path(study) / "study.json").read_text())["trials"]
+    states = Counter(trial["state"] for trial in trials)
+    assert states["complete"] == 6 and set(states) <= {"complete", "interrupted"}, states
+    assert states["interrupted"] <= 1
+    points = [trial["hyperparameters"]["learning_rate"] for trial in trials if trial["state"] == "complete"]
+    assert len(set(points)) == 6
 
 
 def test_two_workers_share_a_search_on_a_database_that_no_record_names(
