@@ -25,9 +25,8 @@ RECIPES: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]] = {
     "and a tenth of the words hidden": (
         {"learning_rate": 5e-4, "layer_decay": 0.9, "word_dropout": 0.1}, {"epochs": 8, "patience": 0},
     ),
-    "and rare labels weighted by 0.25": (
-        {"learning_rate": 5e-4, "layer_decay": 0.9, "word_dropout": 0.1},
-        {"epochs": 8, "patience": 0, "class_weighting": 0.25},
+    "and a conditional random field": (
+        {"learning_rate": 5e-4, "layer_decay": 0.9, "word_dropout": 0.1}, {"epochs": 8, "patience": 0, "crf": True},
     ),
 }  # fmt: skip
 """Hyperparameters and training settings by name; each but the first adds to the one before."""

@@ -13,7 +13,7 @@ _SPACE = {
     "batch_size": {"type": "choice", "values": [4, 8, 16]},
     "dropout": {"type": "uniform", "min": 0.0, "max": 0.4},
 }
-_TRAINING = {"epochs": 8, "patience": 0, "max_tokens": 256, "stride": 64}
+_TRAINING = {"epochs": 8, "patience": 0, "max_tokens": 256, "stride": 64, "mixed_precision": True}
 _PLAIN_TRIALS, _PRUNED_TRIALS = 12, 24
 """A pruned search has more trials and is cut off where it reaches what the plain one did."""
 

@@ -33,6 +33,8 @@ class Candidate:
     labels: Sequence[str]
     entity_types: Sequence[str]
     window: Mapping[str, Any]
+    transitions: Sequence[Sequence[float]] | None
+    """Of a conditional random field over the labels."""
     hyperparameters: Mapping[str, Any]
 
     @property
@@ -49,6 +51,7 @@ class Candidate:
         return {
             "runtime": self.runtime, "model": str(self.model), "tokenizer": str(folder / "tokenizer.json"),
             "labels": list(self.labels), "entity_types": list(self.entity_types), "window": dict(self.window),
+            "transitions": self.transitions,
         }  # fmt: skip
 
 
@@ -82,6 +85,7 @@ def read_candidates(folders: Sequence[Path]) -> list[Candidate]:
                     labels=manifest["labels"],
                     entity_types=manifest["entity_types"],
                     window=manifest["window"],
+                    transitions=manifest.get("transitions"),
                     hyperparameters=manifest["hyperparameters"],
                 )
             )
@@ -106,6 +110,7 @@ def read_models(folders: Sequence[Path]) -> list[Candidate]:
                 labels=facts["labels"],
                 entity_types=facts["entity_types"],
                 window=facts["window"],
+                transitions=facts.get("transitions"),
                 hyperparameters=facts["hyperparameters"],
             )
         except (OSError, ValueError, TypeError, KeyError) as error:

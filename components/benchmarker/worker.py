@@ -27,7 +27,8 @@ from components.ner.predict import Infer, Tagger, WindowSettings
 
 
 class Worker:
-    """A loaded variant and the documents. `given`: runtime, model, tokenizer, labels, entity_types, window, dataset, threads."""
+    """A loaded variant and the documents. `given`: runtime, model, tokenizer, labels, entity_types, window,
+    transitions, dataset, threads."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         from tokenizers import Tokenizer
@@ -37,7 +38,12 @@ class Worker:
         # One window at a time, as the bundle's example does: INT8 scales activations over the whole batch, so a window's
         # answer would depend on its neighbours; and no time goes into padding.
         self._make: Callable[[int], Tagger] = lambda batch: Tagger(
-            tokenizer, given["labels"], WindowSettings.from_json(given["window"]), infer, batch=batch
+            tokenizer,
+            given["labels"],
+            WindowSettings.from_json(given["window"]),
+            infer,
+            batch=batch,
+            transitions=given["transitions"],
         )
         infer = _infer(given)
         self._tagger = self._make(1)

@@ -24,6 +24,7 @@ Needs onnxruntime, tokenizers and numpy:
     python example.py "Some text with entities in it."
 
 `manifest.json` names the variants that are here, the labels, the window settings and the sha256 of every file.
+Where it has transitions, they are the scores of one label (row) before another (column): decode by Viterbi with them.
 Inputs `input_ids` and `attention_mask` (int64, [batch, tokens]), output `logits` (float32, [batch, tokens, labels]).
 """
 
@@ -49,6 +50,7 @@ def write_bundle(
         "labels": trained.labels,
         "entity_types": trained.facts["entity_types"],
         "window": asdict(trained.window),
+        "transitions": trained.facts.get("transitions"),
         "variants": {name: _variant(folder, files, name, build) for name, build in sorted(winners.items())},
         "rejected": {
             row.build.variant: row.left_out
@@ -65,6 +67,8 @@ def write_bundle(
             },
         },
         "hyperparameters": trained.facts["hyperparameters"],
+        "training": trained.facts["training"],
+        "best_epoch": trained.facts["best_epoch"],
         "validation": trained.facts["scores"]["validation"],
         "dataset_sha256": trained.facts["dataset_sha256"],
         "files": files,

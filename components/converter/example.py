@@ -20,7 +20,8 @@ class Model:
         self.labels, self.window = manifest["labels"], manifest["window"]
         self.tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
         self.session = onnxruntime.InferenceSession(str(HERE / manifest["variants"][chosen]["file"]))
-        self.allowed = np.array([[not b.startswith("I-") or a[1:] == b[1:] for b in self.labels] for a in self.labels])
+        allowed = np.array([[not b.startswith("I-") or a[1:] == b[1:] for b in self.labels] for a in self.labels])
+        self.steps = np.where(allowed, manifest.get("transitions") or 0.0, -np.inf)
         self.first = np.array([not label.startswith("I-") for label in self.labels])
 
     def entities(self, text):
@@ -28,8 +29,10 @@ class Model:
         encoding = self.tokenizer.encode(text, add_special_tokens=False)
         if not encoding.ids:
             return []
-        labels = self._decode(self._logits(encoding.ids))
-        return [(start, end, kind, text[start:end]) for start, end, kind in self._spans(labels, encoding.offsets, text)]
+        seen = np.array([end > start for start, end in encoding.offsets])
+        labels = self._decode(self._logits(encoding.ids)[seen])
+        offsets = np.array(encoding.offsets)[seen].tolist()
+        return [(start, end, kind, text[start:end]) for start, end, kind in self._spans(labels, offsets, text)]
 
     def _logits(self, ids):
         """Run overlapping windows; each token takes the one in which it has the most context."""
@@ -55,15 +58,15 @@ class Model:
 
     def _decode(self, logits):
         """Return the best sequence of labels in which I-x follows only B-x or I-x."""
-        shifted = logits - logits.max(axis=1, keepdims=True)
-        scores = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-        best, back = np.where(self.first, scores[0], -np.inf), np.zeros(logits.shape, dtype=np.int64)
-        for index in range(1, len(scores)):
-            candidates = np.where(self.allowed, best[:, None], -np.inf)
+        if not len(logits):
+            return []
+        best, back = np.where(self.first, logits[0], -np.inf), np.zeros(logits.shape, dtype=np.int64)
+        for index in range(1, len(logits)):
+            candidates = best[:, None] + self.steps
             back[index] = candidates.argmax(axis=0)
-            best = candidates[back[index], np.arange(len(self.labels))] + scores[index]
+            best = candidates.max(axis=0) + logits[index]
         path = [int(best.argmax())]
-        for index in range(len(scores) - 1, 0, -1):
+        for index in range(len(logits) - 1, 0, -1):
             path.append(int(back[index, path[-1]]))
         return [self.labels[label] for label in reversed(path)]
 
@@ -71,8 +74,6 @@ class Model:
         found, open_kind = [], ""
         for label, (start, end) in zip(labels, offsets):
             prefix, _, kind = label.partition("-")
-            if end <= start:
-                continue
             if prefix == "I" and kind == open_kind:
                 found[-1][1] = end
             elif prefix in ("B", "I"):

@@ -32,13 +32,12 @@ from components.hpo.study import (
 )
 from components.hpo.work import Objective, Report, Trained, TrialFailed, Worker
 from components.kfp_io import StepError
-from components.ner.predict import Tagger
 from components.trainer.backbone import read_backbone
 from components.trainer.data import TrainingData
 from components.trainer.model import load_tokenizer
 from components.trainer.settings import TrainingSettings, parse_hyperparameters
 from components.trainer.tracking import NoTracking, Tracking
-from components.trainer.training import Diverged, Result, infer_with, train
+from components.trainer.training import Diverged, Result, model_tagger, train
 
 if TYPE_CHECKING:
     from components.tracking_file import TrackingFile
@@ -190,7 +189,7 @@ def _reporter(
 
 def _latency(result: Result, data: TrainingData, backbone: Path) -> float:
     """Return the median time of one validation document in milliseconds, each at its fastest of three."""
-    tagger = Tagger(load_tokenizer(backbone), result.labels, result.window, infer_with(result.model))
+    tagger = model_tagger(result.model, load_tokenizer(backbone), result.labels, result.window)
     found = []
     for document in data.validation[:_TIMED]:
         times = []

@@ -71,35 +71,37 @@ def _trim(start: int, end: int, kind: str, text: str) -> Span | None:
     return Span(start, end, kind) if start < end else None
 
 
-def decode_logits(logits: npt.NDArray[np.float32], labels: Sequence[str]) -> list[int]:
+def decode_logits(
+    logits: npt.NDArray[np.float32], labels: Sequence[str], transitions: npt.NDArray[np.float32] | None = None
+) -> list[int]:
     """Return the best legal sequence of class ids for `logits` of shape [tokens, labels].
 
     Viterbi over the one rule of BIO: I-x only after B-x or I-x. This makes strict and lenient scoring the same thing.
+    `transitions` [labels before, labels after] are the scores of a conditional random field, which was trained with these logits.
     """
     count = len(logits)
     if count == 0:
         return []
-    allowed = _transitions(labels)
+    allowed = legal_transitions(labels)
     greedy = logits.argmax(axis=1)
-    if not labels[greedy[0]].startswith("I-") and allowed[greedy[:-1], greedy[1:]].all():
+    if transitions is None and not labels[greedy[0]].startswith("I-") and allowed[greedy[:-1], greedy[1:]].all():
         return [int(label) for label in greedy]  # the best of all sequences is legal, so it is the best legal one
-    first = np.array([not label.startswith("I-") for label in labels])
-    scores = logits - logits.max(axis=1, keepdims=True)
-    scores = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
-    best = np.where(first, scores[0], -np.inf)
-    back = np.zeros((count, len(labels)), dtype=np.int64)
+    # Row `after` of `steps` is what comes before it, so the best of a row is found along memory; which it was is asked on the way back.
+    steps = np.where(allowed, 0.0 if transitions is None else transitions, -np.inf).T.copy()
+    best = logits.astype(np.float64)
+    best[0, [label.startswith("I-") for label in labels]] = -np.inf
+    candidates = np.empty_like(steps)
     for index in range(1, count):
-        candidates = np.where(allowed, best[:, None], -np.inf)
-        back[index] = candidates.argmax(axis=0)
-        best = candidates[back[index], np.arange(len(labels))] + scores[index]
-    path = [int(best.argmax())]
-    for index in range(count - 1, 0, -1):
-        path.append(int(back[index, path[-1]]))
+        np.add(steps, best[index - 1], out=candidates)
+        best[index] += np.maximum.reduce(candidates, axis=1)
+    path = [int(best[-1].argmax())]
+    for index in range(count - 2, -1, -1):
+        path.append(int((steps[path[-1]] + best[index]).argmax()))
     return path[::-1]
 
 
-def _transitions(labels: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Return allowed[previous, next]."""
+def legal_transitions(labels: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return allowed[before, after]: I-x follows B-x and I-x alone."""
     return np.array(
         [[not after.startswith("I-") or before[1:] == after[1:] for after in labels] for before in labels], dtype=bool
     )

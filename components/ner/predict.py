@@ -38,13 +38,23 @@ class WindowSettings:
 
 
 class Tagger:
-    """Finds entities in whole documents. `batch` windows at most go through `infer` at once."""
+    """Finds entities in whole documents. `batch` windows at most go through `infer` at once.
+
+    `transitions` [labels before, labels after] are those of a conditional random field, None for a model without one.
+    """
 
     def __init__(
-        self, tokenizer: Tokenizer, labels: Sequence[str], window: WindowSettings, infer: Infer, batch: int = 16
+        self,
+        tokenizer: Tokenizer,
+        labels: Sequence[str],
+        window: WindowSettings,
+        infer: Infer,
+        batch: int = 16,
+        transitions: Sequence[Sequence[float]] | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._labels = list(labels)
+        self._transitions = None if transitions is None else np.array(transitions, dtype=np.float32)
         self._window = window
         self._infer = infer
         self._batch = batch
@@ -68,7 +78,11 @@ class Tagger:
         return self._decode(text, encoding, logits), logits
 
     def _decode(self, text: str, encoding: Encoding, logits: npt.NDArray[np.float32]) -> list[Span]:
-        return decode_bio(decode_logits(logits, self._labels), encoding.offsets, self._labels, text)
+        # Tokens that stand for no character have no label in training, so they stand between none here.
+        seen = np.array([end > start for start, end in encoding.offsets], dtype=bool)
+        found = decode_logits(logits[seen], self._labels, self._transitions)
+        offsets = [offset for offset in encoding.offsets if offset[1] > offset[0]]
+        return decode_bio(found, offsets, self._labels, text)
 
     def _logits(self, encodings: Sequence[Encoding]) -> list[npt.NDArray[np.float32]]:
         """Return logits [tokens, labels] of each encoding. The longest windows go first, so that little of a batch is padding."""

@@ -71,6 +71,8 @@ def main(argv: Sequence[str]) -> None:
         print(f"learned from all documents for {len(result.history)} epochs")
     else:
         print(f"best epoch {result.best_epoch}: validation macro-F1 {result.scores.macro_f1:.4f}")
+    speed = sum(epoch.tokens_per_second for epoch in result.history) / len(result.history)
+    print(f"{speed:,.0f} tokens/s, at most {peak_memory_mib():,.0f} MiB")
     if arguments.executor_output:
         write_executor_output(arguments.executor_output, {"metrics": _metrics(result, settings)})
 
@@ -111,15 +113,14 @@ def _explain(arguments: argparse.Namespace, data: TrainingData, result: Result, 
     """Write the error analysis and the model card, those that are asked for, of what the model says of the validation documents."""
     if not arguments.errors and not arguments.card:
         return
-    from components.ner.predict import Tagger
     from components.trainer.analysis import analyse
     from components.trainer.card import model_card
     from components.trainer.model import load_tokenizer
     from components.trainer.report import error_page
-    from components.trainer.training import infer_with
+    from components.trainer.training import model_tagger
 
     backbone = read_backbone(arguments.backbone)
-    tagger = Tagger(load_tokenizer(arguments.backbone), result.labels, result.window, infer_with(result.model))
+    tagger = model_tagger(result.model, load_tokenizer(arguments.backbone), result.labels, result.window)
     predicted = [tagger.tag(document.text) for document in data.validation]
     analysis = analyse(data.validation, predicted, data.train, data.entity_types)
     learned = bool(written["training"]["all_data"])
@@ -152,8 +153,7 @@ def _told(file: TrackingFile, hyperparameters: Hyperparameters, settings: Traini
 
 
 def _metrics(result: Result, settings: TrainingSettings) -> Mapping[str, float]:
-    seconds = [epoch.seconds for epoch in result.history]
-    speeds = [epoch.tokens_per_second for epoch in result.history]
+    """Return the scores. How fast it was is told to the tracking alone: these are the same for the same training."""
     part = score_name(settings)
     return {
         f"{part}_macro_f1": result.scores.macro_f1,
@@ -161,9 +161,6 @@ def _metrics(result: Result, settings: TrainingSettings) -> Mapping[str, float]:
         "best_epoch": result.best_epoch,
         "epochs": len(result.history),
         "loss": result.history[result.best_epoch - 1].loss,
-        "seconds_per_epoch": sum(seconds) / len(seconds),
-        "tokens_per_second": sum(speeds) / len(speeds),
-        "peak_memory_mib": peak_memory_mib(),
     }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from components.kfp_io import StepError
+from components.trainer.crf import CRF, crf_of
 from components.trainer.data import IGNORED, Batch, Window, collate, plan_batches
 from components.trainer.settings import Hyperparameters, TrainingSettings
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 _LAYER = re.compile(r"\.layers?\.(\d+)\.")
 """In the name of a parameter: its layer, as BERT, RoBERTa, DeBERTa, ELECTRA, DistilBERT and ModernBERT write it."""
+
+
+_CRF_RATE = 10.0
+"""Scores of one label after another are few and far from each other: they learn so much faster than the classifier."""
 
 
 class Diverged(StepError):
@@ -80,6 +85,7 @@ class Loop:
         self._device = next(model.parameters()).device
         weights = class_weights(examples, model.config.num_labels, settings.class_weighting)
         self._weights = None if weights is None else weights.to(self._device)
+        self._crf = crf_of(model)
         batches = math.ceil(len(examples) / hyperparameters.batch_size)
         total = settings.epochs * math.ceil(batches / hyperparameters.gradient_accumulation)
         warmup = math.ceil(total * hyperparameters.warmup_ratio)
@@ -132,13 +138,7 @@ class Loop:
             mask = torch.from_numpy(batch.attention_mask).to(self._device)
             with self._precision():
                 logits = self._model(input_ids=ids, attention_mask=mask).logits
-            loss = torch.nn.functional.cross_entropy(
-                logits.float().flatten(0, 1),
-                labels.to(self._device).flatten(),
-                weight=self._weights,
-                ignore_index=IGNORED,
-                reduction="sum",
-            )
+            loss = self._sum_of_losses(logits.float(), labels.to(self._device))
             (loss / labelled).backward()
             total += loss.item()
         norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._hyperparameters.max_grad_norm)
@@ -148,6 +148,14 @@ class Loop:
         self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
         return total
+
+    def _sum_of_losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the loss of all labelled tokens, from logits [windows, tokens, labels] and labels [windows, tokens]."""
+        if self._crf is not None:
+            return self._crf.loss(logits, labels)
+        return torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), weight=self._weights, ignore_index=IGNORED, reduction="sum"
+        )
 
     def _hidden(self, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the token ids [windows, tokens] with some of those that have a label hidden; each keeps its label."""
@@ -191,15 +199,23 @@ class Loop:
 def _optimizer(model: PreTrainedModel, hyperparameters: Hyperparameters) -> torch.optim.AdamW:
     """Return AdamW; biases and the weights of norms, which have one dimension, are not decayed.
 
-    The classifier learns at the full rate, each layer below it at `layer_decay` of the one above, the embeddings at the least.
+    What is above the layers learns at the full rate, each layer at `layer_decay` of what is above it, the embeddings at the least; the
+    classifier at `head_rate` times the full rate, a field over it at `_CRF_RATE` times that.
     """
     groups: dict[tuple[float, float], list[Any]] = {}
-    depths = _depths(model) if hyperparameters.layer_decay < 1 else {}
+    depths = _depths(model)
     top = max(depths.values(), default=0)
+    body = f"{model.base_model_prefix}."
     learned = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     for name, weight in sorted(learned, key=lambda item: item[1].ndim <= 1):
-        rate = hyperparameters.learning_rate * hyperparameters.layer_decay ** (top - depths.get(name, top))
-        groups.setdefault((rate, hyperparameters.weight_decay if weight.ndim > 1 else 0.0), []).append(weight)
+        rate, decay = hyperparameters.learning_rate, hyperparameters.weight_decay if weight.ndim > 1 else 0.0
+        if name.startswith(body):
+            rate *= hyperparameters.layer_decay ** (top - depths[name])
+        elif name.startswith(f"{CRF}."):
+            rate, decay = rate * hyperparameters.head_rate * _CRF_RATE, 0.0
+        else:
+            rate *= hyperparameters.head_rate
+        groups.setdefault((rate, decay), []).append(weight)
     return torch.optim.AdamW(
         [{"params": weights, "lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()],
         lr=hyperparameters.learning_rate,

@@ -11,6 +11,7 @@ from safetensors.torch import save
 
 from components.kfp_io import write_json
 from components.trainer.backbone import read_backbone
+from components.trainer.crf import CRF, transitions_of
 
 if TYPE_CHECKING:
     from components.trainer.data import TrainingData
@@ -39,7 +40,9 @@ def write_model(
     folder.mkdir(parents=True, exist_ok=True)
     result.model.config.architectures = [type(result.model).__name__]
     (folder / "config.json").write_text(result.model.config.to_json_string(use_diff=True), encoding="utf-8")
-    weights = {name: tensor.contiguous() for name, tensor in result.model.state_dict().items()}
+    state = result.model.state_dict()
+    # What a field has learned is no part of the network: whoever decodes needs it as numbers.
+    weights = {name: tensor.contiguous() for name, tensor in state.items() if not name.startswith(f"{CRF}.")}
     # save_file would make a file that only this uid can read; the next step may run under another.
     (folder / "model.safetensors").write_bytes(save(weights, metadata={"format": "pt"}))
     shutil.copyfile(backbone / "tokenizer.json", folder / "tokenizer.json")
@@ -49,6 +52,7 @@ def write_model(
         "entity_types": list(data.entity_types),
         "labels": list(result.labels),
         "window": dataclasses.asdict(result.window),
+        "transitions": transitions_of(result.model),
         "hyperparameters": dataclasses.asdict(hyperparameters),
         "training": dataclasses.asdict(settings),
         "seed": seed,

@@ -19,7 +19,8 @@ class Hyperparameters:
     learning_rate: peak rate of AdamW. batch_size: windows in one batch. weight_decay: on all weights but biases and
     norms. dropout: of embeddings, attention, hidden layers and classifier alike. gradient_accumulation: batches in one
     optimiser step. warmup_ratio: share of all steps in which the rate rises. max_grad_norm: gradients are clipped to
-    it. layer_decay: each layer below the classifier learns at this share of the rate of the one above; 1: all alike.
+    it. head_rate: the classifier, which begins at nothing, learns at so many times the rate. layer_decay: each layer
+    learns at this share of the rate of what is above it; 1: all alike.
     word_dropout: share of tokens that are hidden from the model in training, so that it learns from what stands around.
     layers: keep the backbone's first so many layers, for a faster model; 0 keeps all.
     """
@@ -31,6 +32,7 @@ class Hyperparameters:
     gradient_accumulation: int = 1
     warmup_ratio: float = 0.1
     max_grad_norm: float = 1.0
+    head_rate: float = 1.0
     layer_decay: float = 1.0
     word_dropout: float = 0.0
     layers: int = 0
@@ -44,7 +46,8 @@ class TrainingSettings:
     stops. max_tokens: length of a window, special tokens included. stride: tokens that neighbouring windows share.
     all_data: learn from the validation documents too, for all `epochs`, and keep the last one: the refit of a final model.
     class_weighting: how much rare labels count for in the loss, from 0 (each token the same) to 1 (each label the same).
-    mixed_precision: multiply in bfloat16; the weights stay float32.
+    mixed_precision: multiply in bfloat16; the weights stay float32. crf: learn with a conditional random field over the labels what
+    may follow what, and decode with it; else each token is learned for itself, and decoding keeps to the rules of BIO alone.
     """
 
     epochs: int = 6
@@ -54,11 +57,13 @@ class TrainingSettings:
     gradient_accumulation: int = 1
     warmup_ratio: float = 0.1
     max_grad_norm: float = 1.0
+    head_rate: float = 1.0
     layer_decay: float = 1.0
     word_dropout: float = 0.0
     all_data: bool = False
     class_weighting: float = 0.0
     mixed_precision: bool = False
+    crf: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ _RANGES: Mapping[str, _Range] = {
     "gradient_accumulation": _Range(1, 4096),
     "warmup_ratio": _Range(0, 1),
     "max_grad_norm": _Range(0, math.inf, open_low=True),
+    "head_rate": _Range(0, 1000, open_low=True),
     "layer_decay": _Range(0, 1, open_low=True),
     "word_dropout": _Range(0, 0.9),
     "epochs": _Range(1, 10_000),
@@ -117,6 +123,12 @@ def parse_training(values: Mapping[str, Any]) -> TrainingSettings:
             f"training setting stride is {settings.stride}, but a window of max_tokens {settings.max_tokens} holds "
             f"{settings.max_tokens - 2} tokens of text: windows would not advance",
             hint="choose a stride of about a quarter of max_tokens",
+        )
+    if settings.crf and settings.class_weighting:
+        raise StepError(
+            f"training setting class_weighting is {settings.class_weighting:g}, but with crf the loss is of whole sequences, whose "
+            "labels cannot be weighted",
+            hint="set class_weighting: 0 or crf: false",
         )
     return settings
 

@@ -15,6 +15,7 @@ from components.kfp_io import StepError
 from components.ner.metrics import Scores, span_scores
 from components.ner.predict import Tagger, WindowSettings
 from components.trainer.checkpoint import Checkpoints
+from components.trainer.crf import add_crf, transitions_of
 from components.trainer.data import TrainingData, make_windows, window_settings
 from components.trainer.loop import Diverged, Loop
 from components.trainer.model import best_device, load_model, load_tokenizer, make_repeatable, mask_id
@@ -22,9 +23,10 @@ from components.trainer.settings import Hyperparameters, TrainingSettings
 from components.trainer.warm_start import WarmStart, apply_warm_start
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedModel
 
-__all__ = ["Diverged", "Epoch", "Result", "infer_with", "train"]
+__all__ = ["Diverged", "Epoch", "Result", "model_tagger", "train"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ def train(
     tokenizer = load_tokenizer(backbone)
     labels = data.labels
     model = load_model(backbone, labels, hyperparameters.dropout, settings.max_tokens, hyperparameters.layers)
+    if settings.crf:
+        add_crf(model, labels)
     if extras.warm_start is not None:
         known = apply_warm_start(model, labels, extras.warm_start)
         log(f"warm start: {known} of {len(labels)} labels are known")
@@ -95,11 +99,12 @@ def train(
     documents = [*data.train, *data.validation] if settings.all_data else data.train
     examples = make_windows(documents, tokenizer, labels, window)
     loop = Loop(model, examples, hyperparameters, settings, pad_id, mask_id(tokenizer), seed)
-    tagger = Tagger(tokenizer, labels, window, infer_with(model))
     progress = _Progress(model, loop, settings, extras.checkpoints)
     progress.go_on(log)
     while not progress.ended(log):
-        epoch, scores = _run_epoch(loop, progress, tagger, data, settings, log)
+        epoch, scores = _run_epoch(
+            loop, progress, lambda: model_tagger(model, tokenizer, labels, window), data, settings, log
+        )
         progress.add(epoch, scores)
         if extras.report is not None:
             extras.report(epoch)
@@ -116,14 +121,14 @@ def train(
 def _run_epoch(
     loop: Loop,
     progress: _Progress,
-    tagger: Tagger,
+    make_tagger: Callable[[], Tagger],
     data: TrainingData,
     settings: TrainingSettings,
     log: Callable[[str], None],
 ) -> tuple[Epoch, Scores]:
     number, started = len(progress.history) + 1, time.perf_counter()
     loss, speed = loop.run_epoch(number, progress.save)
-    gold = [document.spans for document in data.validation]
+    gold, tagger = [document.spans for document in data.validation], make_tagger()
     scores = span_scores(gold, [tagger.tag(document.text) for document in data.validation], data.entity_types)
     epoch = Epoch(number, loss, scores.macro_f1, scores.micro_f1, time.perf_counter() - started, speed)
     log(
@@ -199,6 +204,11 @@ class _Progress:
 
 def _print(line: str) -> None:
     print(line, flush=True)
+
+
+def model_tagger(model: PreTrainedModel, tokenizer: Tokenizer, labels: Sequence[str], window: WindowSettings) -> Tagger:
+    """Return what finds entities with `model`, as it is trained by now."""
+    return Tagger(tokenizer, labels, window, infer_with(model), transitions=transitions_of(model))
 
 
 def infer_with(model: PreTrainedModel) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:

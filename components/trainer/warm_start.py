@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from components.kfp_io import StepError
+from components.trainer.crf import CRF, crf_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,6 +28,8 @@ class WarmStart:
     folder: Path
     labels: Sequence[str]
     weights: Mapping[str, torch.Tensor]
+    transitions: Sequence[Sequence[float]] | None
+    """What its conditional random field had learned, None if it had none."""
     sha256: str
     """Of model.safetensors."""
 
@@ -33,7 +37,8 @@ class WarmStart:
 def read_warm_start(folder: Path, backbone: Path) -> WarmStart:
     """Read a model folder of this step. Raises StepError if it is none, or reads text otherwise than `backbone` does."""
     try:
-        labels = [str(label) for label in json.loads((folder / "ner.json").read_text(encoding="utf-8"))["labels"]]
+        facts = json.loads((folder / "ner.json").read_text(encoding="utf-8"))
+        labels, transitions = [str(label) for label in facts["labels"]], facts.get("transitions")
         content = (folder / "model.safetensors").read_bytes()
         same = (folder / "tokenizer.json").read_bytes() == (backbone / "tokenizer.json").read_bytes()
         weights = load(content)
@@ -43,7 +48,7 @@ def read_warm_start(folder: Path, backbone: Path) -> WarmStart:
         raise StepError(
             f"warm start {folder}: its tokenizer is not the backbone's", hint="give the backbone that it was trained on"
         )
-    return WarmStart(folder, labels, weights, hashlib.sha256(content).hexdigest())
+    return WarmStart(folder, labels, weights, transitions, hashlib.sha256(content).hexdigest())
 
 
 def apply_warm_start(model: PreTrainedModel, labels: Sequence[str], start: WarmStart) -> int:
@@ -54,6 +59,8 @@ def apply_warm_start(model: PreTrainedModel, labels: Sequence[str], start: WarmS
     rows = [(index, start.labels.index(label)) for index, label in enumerate(labels) if label in start.labels]
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
+            if name.startswith(f"{CRF}."):
+                continue
             given = start.weights.get(name)
             head = not name.startswith(f"{model.base_model_prefix}.") and len(tensor) == len(labels)
             if given is not None and head and given.shape == (len(start.labels), *tensor.shape[1:]):
@@ -66,4 +73,8 @@ def apply_warm_start(model: PreTrainedModel, labels: Sequence[str], start: WarmS
                 raise StepError(
                     f"warm start {start.folder}: {name} {shape}", hint="give the backbone that it was trained on"
                 )
+        field = crf_of(model)
+        if field is not None and start.transitions is not None:
+            for (before, theirs), (after, others) in itertools.product(rows, rows):
+                field.transitions[before, after] = start.transitions[theirs][others]
     return len(rows)

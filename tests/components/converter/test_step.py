@@ -24,7 +24,7 @@ pytestmark = pytest.mark.engine
 def model(run_step, few_documents, tiny_backbone, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("model")
     argv = ["--dataset", "/dataset", "--backbone", "/backbone", "--model", "/out/model"]
-    argv += ["--training", json.dumps({"epochs": 3, "max_tokens": 64, "stride": 16})]
+    argv += ["--training", json.dumps({"epochs": 3, "max_tokens": 64, "stride": 16, "crf": True})]
     argv += ["--hyperparameters", json.dumps({"learning_rate": 0.01, "batch_size": 2})]
     run_step("trainer", argv, {out: "/out", few_documents: "/dataset", tiny_backbone: "/backbone"}).ok()
     return out / "model"
@@ -71,8 +71,9 @@ def test_every_build_is_in_the_table_and_the_fastest_in_the_bundle(converted: Pa
     assert not (converted / "bundle" / "builds").exists()
 
 
-def test_the_bundle_is_whole_and_says_what_is_in_it(converted: Path):
+def test_the_bundle_is_whole_and_says_what_is_in_it(converted: Path, model: Path):
     manifest = json.loads((converted / "bundle" / "manifest.json").read_text())
+    assert manifest["transitions"] == json.loads((model / "ner.json").read_text())["transitions"] != None  # noqa: E711
     assert manifest["backbone"] == "tiny"
     assert set(manifest["variants"]) == {"fp32", "int8"}
     names = {path.name for path in (converted / "bundle").iterdir()}
@@ -87,17 +88,21 @@ def test_the_bundle_is_whole_and_says_what_is_in_it(converted: Path):
     assert "passed" in (converted / "report.md").read_text()
 
 
-@pytest.mark.parametrize("variant", ["fp32", "int8"])
+@pytest.mark.parametrize(("variant", "field"), [("fp32", True), ("int8", True), ("fp32", False)])
 def test_the_example_finds_what_the_tagger_finds_also_in_long_documents(
-    converted: Path, few_documents: Path, tmp_path: Path, variant: str
+    converted: Path, few_documents: Path, tmp_path: Path, variant: str, field: bool
 ):
     from tokenizers import Tokenizer
 
-    bundle = converted / "bundle"
+    bundle = shutil.copytree(converted / "bundle", tmp_path / "bundle")
     manifest = json.loads((bundle / "manifest.json").read_text())
+    if not field:
+        manifest["transitions"] = None
+        (bundle / "manifest.json").write_text(json.dumps(manifest))
     tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
     infer = onnx_infer(bundle / f"model.{variant}.onnx", 1)
-    tagger = Tagger(tokenizer, manifest["labels"], WindowSettings.from_json(manifest["window"]), infer, batch=1)
+    window = WindowSettings.from_json(manifest["window"])
+    tagger = Tagger(tokenizer, manifest["labels"], window, infer, batch=1, transitions=manifest["transitions"])
     script = tmp_path / "ask.py"
     script.write_text(
         "import json, sys\nsys.path.insert(0, sys.argv[1])\nfrom example import Model\nmodel = Model(sys.argv[2])\n"

@@ -48,17 +48,35 @@ def test_leading_spaces_in_offsets_and_tokens_without_characters():
 def test_decoding_gives_the_best_legal_sequence(rows: list[list[float]]):
     logits = np.array(rows, dtype=np.float32)
 
-    def legal(path: tuple[int, ...]) -> bool:
-        names = ["O", *(LABELS[i] for i in path)]
-        return all(not b.startswith("I-") or a[1:] == b[1:] for a, b in itertools.pairwise(names))
-
     def score(path: tuple[int, ...]) -> float:
         return float(sum(logits[i, label] for i, label in enumerate(path)))
 
-    paths = [path for path in itertools.product(range(5), repeat=len(rows)) if legal(path)]
+    paths = [path for path in itertools.product(range(5), repeat=len(rows)) if is_legal(path)]
     found = tuple(decode_logits(logits, LABELS))
-    assert legal(found)
+    assert is_legal(found)
     assert score(found) == pytest.approx(max(map(score, paths)), abs=1e-4)
+
+
+@given(
+    st.lists(st.lists(st.floats(-4, 4, width=32), min_size=5, max_size=5), min_size=1, max_size=4),
+    st.lists(st.lists(st.floats(-4, 4, width=32), min_size=5, max_size=5), min_size=5, max_size=5),
+)
+def test_decoding_with_transitions_gives_the_best_legal_sequence(rows: list[list[float]], scores: list[list[float]]):
+    logits, transitions = np.array(rows, dtype=np.float32), np.array(scores, dtype=np.float32)
+
+    def score(path: tuple[int, ...]) -> float:
+        steps = sum(transitions[before, after] for before, after in itertools.pairwise(path))
+        return float(sum(logits[i, label] for i, label in enumerate(path)) + steps)
+
+    paths = [path for path in itertools.product(range(5), repeat=len(rows)) if is_legal(path)]
+    found = tuple(decode_logits(logits, LABELS, transitions))
+    assert is_legal(found)
+    assert score(found) == pytest.approx(max(map(score, paths)), abs=1e-4)
+
+
+def is_legal(path: tuple[int, ...]) -> bool:
+    names = ["O", *(LABELS[i] for i in path)]
+    return all(not b.startswith("I-") or a[1:] == b[1:] for a, b in itertools.pairwise(names))
 
 
 @given(st.integers(0, 200), st.integers(1, 40), st.data())

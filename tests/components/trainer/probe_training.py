@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import math
 import shutil
 import sys
 from dataclasses import replace
@@ -15,7 +17,9 @@ from safetensors.torch import save
 from tokenizers import Tokenizer
 
 from components.kfp_io import StepError
+from components.ner.labels import legal_transitions
 from components.ner.predict import WindowSettings
+from components.trainer.crf import Crf, add_crf, transitions_of
 from components.trainer.data import (
     IGNORED,
     TrainingData,
@@ -67,15 +71,16 @@ def accumulation(data: TrainingData, backbone: Path) -> dict[str, float]:
 
 
 def layer_rates(data: TrainingData, backbone: Path) -> dict[str, list[float]]:
-    """Return the learning rates of the optimiser's groups, for two decays."""
+    """Return the learning rates of the optimiser's groups, for two decays, and with a classifier and a field of their own."""
     settings = parse_training({"epochs": 1, "max_tokens": 64, "stride": 16, "warmup_ratio": 0})
     found = {}
-    for decay in (0.5, 1.0):
-        hyperparameters = parse_hyperparameters({"layer_decay": decay, "learning_rate": 1e-3}, settings)
-        loop = Loop(
-            load_model(backbone, data.labels, 0.0, 64), examples(data, backbone), hyperparameters, settings, 0, None, 3
-        )
-        found[str(decay)] = sorted({group["initial_lr"] for group in loop.state()["optimizer"]["param_groups"]})
+    for name, given in {"0.5": {"layer_decay": 0.5}, "1.0": {}, "head": {"layer_decay": 0.5, "head_rate": 10}}.items():
+        hyperparameters = parse_hyperparameters({**given, "learning_rate": 1e-3}, settings)
+        model = load_model(backbone, data.labels, 0.0, 64)
+        if name == "head":
+            add_crf(model, data.labels)
+        loop = Loop(model, examples(data, backbone), hyperparameters, settings, 0, None, 3)
+        found[name] = sorted({group["initial_lr"] for group in loop.state()["optimizer"]["param_groups"]})
     return found
 
 
@@ -85,6 +90,7 @@ class Recorder(torch.nn.Module):
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
         self.model, self.config, self.seen = model, model.config, []
+        self.base_model_prefix = f"model.{model.base_model_prefix}"
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> object:
         self.seen.append(input_ids)
@@ -129,6 +135,56 @@ def weights_of_classes() -> dict[str, list[float] | None]:
     example = Window(np.zeros_like(marked), marked)
     found = {weighting: class_weights([example], 4, weighting) for weighting in (0, 0.5, 1)}
     return {f"{key:g}": None if value is None else value.tolist() for key, value in found.items()}
+
+
+def field() -> dict[str, float]:
+    """Return the loss of a small field beside that from a sum over every sequence; and what its gradient makes of a forbidden step.
+
+    Of the second window's tokens one within stands for no character, and the third window holds none that does.
+    """
+    torch.manual_seed(5)
+    labels = ["O", "B-X", "I-X"]
+    crf = Crf(labels)
+    with torch.no_grad():
+        crf.transitions.copy_(torch.randn(3, 3))
+    logits = torch.randn(3, 6, 3)
+    gold = torch.tensor([[IGNORED, 0, 1, 2, 0, IGNORED], [IGNORED, 2, IGNORED, 2, IGNORED, IGNORED], [IGNORED] * 6])
+    loss = crf.loss(logits, gold)
+    loss.backward()
+    expected = 0.0
+    for rows, marked in zip(logits.double(), gold, strict=True):
+        inside = marked != IGNORED
+
+        def score(path: tuple[int, ...], rows: torch.Tensor = rows[inside]) -> float:
+            steps = [float(crf.transitions[before, after]) for before, after in itertools.pairwise(path)]
+            legal = all(after != 2 or before for before, after in itertools.pairwise(path))
+            return (
+                sum(float(row[label]) for row, label in zip(rows, path, strict=True)) + sum(steps)
+                if legal
+                else -math.inf
+            )
+
+        total = sum(math.exp(score(path)) for path in itertools.product(range(3), repeat=int(inside.sum())))
+        expected += math.log(total) - score(tuple(marked[inside].tolist()))
+    assert crf.transitions.grad is not None
+    return {"loss": loss.item(), "expected": expected, "forbidden": float(crf.transitions.grad[0, 2])}
+
+
+def fields(folder: Path, data: TrainingData, backbone: Path) -> dict[str, object]:
+    """Return what a model with a field, left in `folder`, says of transitions, and what a warm start from it takes over."""
+    start = read_warm_start(folder, backbone)
+    given = start.transitions
+    assert given is not None
+    model = load_model(backbone, data.labels, 0.0, 64)
+    add_crf(model, data.labels)
+    apply_warm_start(model, data.labels, start)
+    taken = transitions_of(model)
+    return {
+        "learned": max(abs(score) for row in given for score in row),
+        "forbidden": [given[before][after] for before, after in np.argwhere(~legal_transitions(data.labels))],
+        "taken": taken == given,
+        "in the weights": [name for name in start.weights if "crf" in name],
+    }
 
 
 def refusal(folder: Path, backbone: Path, labels: list[str]) -> str:
@@ -177,6 +233,7 @@ def main() -> None:
         "hidden": hidden(data, backbone),
         "rates": layer_rates(data, backbone),
         "class_weights": weights_of_classes(),
+        "field": field(),
     }
     folder = Path("/tmp/model")
     for name, variant in request.items():
@@ -187,6 +244,9 @@ def main() -> None:
         result = train(data, backbone, hyperparameters, settings, seed, log=lambda line: None, extras=extras)
         if name == "base":
             write_model(folder, result, data, backbone, hyperparameters, settings, seed)
+        if name == "crf":
+            write_model(Path("/tmp/crf"), result, data, backbone, hyperparameters, settings, seed)
+            facts["fields"] = fields(Path("/tmp/crf"), data, backbone)
         rates = {module.p for module in result.model.modules() if isinstance(module, torch.nn.Dropout)}
         tokenizer = load_tokenizer(backbone)
         windows = make_windows(data.train, tokenizer, data.labels, result.window)

@@ -80,6 +80,8 @@ def test_how_much_rare_labels_count_has_a_range_and_a_default_that_changes_nothi
     assert (TrainingSettings().class_weighting, TrainingSettings().mixed_precision) == (0, False)
     with pytest.raises(StepError, match=r"class_weighting is 1\.5, it must be at least 0 and at most 1"):
         parse_training({"class_weighting": 1.5})
+    with pytest.raises(StepError, match=r"class_weighting is 0\.5, but with crf the loss is of whole sequences"):
+        parse_training({"class_weighting": 0.5, "crf": True})
 
 
 def test_single_hyperparameters_need_no_quoting():

@@ -59,7 +59,10 @@ def test_the_same_training_gives_the_same_bytes_and_a_whole_model_folder(
     metrics = json.loads((tmp_path / "one" / "executor_output.json").read_text())
     values = metrics["artifacts"]["metrics"]["artifacts"][0]["metadata"]
     assert values["validation_macro_f1"] == ner["scores"]["validation"]["macro_f1"]
-    assert values["tokens_per_second"] > 0 and 50 < values["peak_memory_mib"] < 10_000
+    assert set(values) == {"validation_macro_f1", "validation_micro_f1", "best_epoch", "epochs", "loss"}
+    assert metrics == json.loads((tmp_path / "two" / "executor_output.json").read_text()), (
+        "no time stands in the metrics"
+    )
     told = [json.loads(line) for line in (tmp_path / "two" / "told.jsonl").read_text().splitlines()]
     assert told[0]["params"]["learning_rate"] == 0.01 and told[0]["params"]["epochs"] == 2
     assert [line["step"] for line in told[1:]] == [1, 2]
@@ -79,6 +82,7 @@ VARIANTS = {
     "warmup_ratio": {"hyperparameters": {"warmup_ratio": 0.9}},
     "max_grad_norm": {"hyperparameters": {"max_grad_norm": 0.01}},
     "layer_decay": {"hyperparameters": {"layer_decay": 0.5}},
+    "head_rate": {"hyperparameters": {"head_rate": 10}},
     "word_dropout": {"hyperparameters": {"word_dropout": 0.3}},
     "stride": {"training": {"stride": 30}},
     "max_tokens": {"training": {"max_tokens": 48}},
@@ -86,6 +90,7 @@ VARIANTS = {
     "class_weighting": {"training": {"class_weighting": 0.5}},
     "mixed_precision": {"training": {"mixed_precision": True}},
     "warm_start": {"warm_start": True},
+    "crf": {"training": {"crf": True, "epochs": 2}},
 }
 
 
@@ -105,7 +110,7 @@ def test_the_same_settings_give_the_same_weights(facts):
 
 @pytest.mark.parametrize("name", sorted(set(VARIANTS) - {"base", "again"}))
 def test_every_setting_changes_the_training(facts, name):
-    other = "batch_size" if name == "gradient_accumulation" else "base"
+    other = {"gradient_accumulation": "batch_size", "crf": "epochs"}.get(name, "base")
     assert facts[name]["weights"] != facts[other]["weights"]
 
 
@@ -115,8 +120,10 @@ def test_accumulated_batches_make_the_step_of_one_batch(facts):
 
 
 def test_layers_learn_the_slower_the_lower_they_stand(facts):
-    """Rates of `tiny` at 1e-3 and a decay of a half: embeddings, its two layers, the classifier."""
-    assert facts["rates"] == {"0.5": [1.25e-4, 2.5e-4, 5e-4, 1e-3], "1.0": [1e-3]}
+    """Rates of `tiny` at 1e-3 and a decay of a half: embeddings, its two layers, the classifier, a field."""
+    assert facts["rates"] == {
+        "0.5": [1.25e-4, 2.5e-4, 5e-4, 1e-3], "1.0": [1e-3], "head": [1.25e-4, 2.5e-4, 5e-4, 1e-2, 1e-1],
+    }  # fmt: skip
 
 
 def test_word_dropout_hides_labelled_tokens_alone(facts):
@@ -137,6 +144,19 @@ def test_class_weights_raise_rare_labels_and_keep_the_mean(facts):
     assert [a / root[0] for a in root] == pytest.approx([1, 10**0.5, 90**0.5, 90**0.5])
     assert 0.90 * root[0] + 0.09 * root[1] + 0.01 * root[2] == pytest.approx(1)
     assert facts["class_weights"]["0"] is None
+
+
+def test_the_loss_of_a_field_is_that_of_all_sequences(facts):
+    assert facts["field"]["loss"] == pytest.approx(facts["field"]["expected"], rel=1e-5)
+    assert facts["field"]["forbidden"] == 0
+
+
+def test_a_model_with_a_field_hands_on_what_it_learned(facts):
+    found = facts["fields"]
+    assert found["learned"] > 0.001
+    assert set(found["forbidden"]) == {0}
+    assert found["taken"]
+    assert found["in the weights"] == [], "the network of the model folder has no more than the classifier"
 
 
 def test_a_warm_start_takes_the_body_and_the_labels_that_it_knows(facts):
