@@ -95,6 +95,7 @@ class Experiment(_Strict):
     conversion: dict[str, Any]
     benchmark: dict[str, int]
     selection: Selection
+    refit: bool
     cpus: int | None = Field(ge=1)
 
 
@@ -129,7 +130,10 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
         if how.sampler == "grid":
             space.check_finite()
         if parse_training(experiment.training).all_data:
-            raise StepError("training.all_data would let the models be chosen by documents that they learned from")
+            raise StepError(
+                "training.all_data would let the models be chosen by documents that they learned from",
+                hint="refit: true trains the chosen one again on all of them",
+            )
         parse_tolerances(experiment.gate)
         parse_conversion(experiment.conversion)
         parse_settings(experiment.benchmark)
@@ -165,6 +169,7 @@ def to_arguments(experiment: Experiment) -> dict[str, Any]:
         "tolerance": experiment.selection.tolerance,
         "latency_budget_ms": experiment.selection.latency_budget_ms,
         "percentile": experiment.selection.percentile,
+        "refits": [0] if experiment.refit else [],
         "cpus": cpus,
         # The workers of a search share what one search would take.
         "worker_cpus": max(1, cpus // experiment.workers),

@@ -4,7 +4,7 @@
 but for what depends on the machine that compiles: CPUs (of a step, of a worker) and the address of the Hub.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, List, NamedTuple  # noqa: UP035 - KFP reads this spelling
 
 from kfp import dsl, kubernetes
 
@@ -13,7 +13,7 @@ from components.benchmarker.component import baseline, benchmarker
 from components.converter.component import converter
 from components.dataset.component import dataset
 from components.hpo.component import hpo, hpo_worker
-from components.selector.component import selector
+from components.selector.component import keep, selector
 from components.trainer.component import trainer
 from pipelines.experiment import load_experiment, to_arguments
 
@@ -24,6 +24,7 @@ class Outputs(NamedTuple):
     report: dsl.HTML
     benchmark: dsl.Artifact
     decision: dict
+    refitted: List[dsl.Model]  # noqa: UP006
 
 
 _DEFAULTS = to_arguments(load_experiment({}))
@@ -37,6 +38,12 @@ def configure(values: dict[str, Any]) -> dict[str, Any]:
 def _sized(task: dsl.PipelineTask, cpus: int) -> None:
     """Give the task the CPUs of the run; memory is a limit that any of them stays far below on the default data."""
     task.set_cpu_request(cpus).set_cpu_limit(cpus).set_memory_request("2Gi").set_memory_limit("6Gi")
+
+
+def _trains(task: dsl.PipelineTask, cpus: int) -> None:
+    """Give a training its CPUs, and a volume: like a search, one that is killed goes on where it stood."""
+    _sized(task, cpus)
+    kubernetes.mount_pvc(task, pvc_name="intermodal-studies", mount_path="/state")
 
 
 def _searches(task: dsl.PipelineTask, cpus: int) -> None:
@@ -74,6 +81,7 @@ def ner_model_factory(
     tolerance: float = _DEFAULTS["tolerance"],
     latency_budget_ms: float = _DEFAULTS["latency_budget_ms"],
     percentile: str = _DEFAULTS["percentile"],
+    refits: list = _DEFAULTS["refits"],
     cpus: int = 2,
     worker_cpus: int = 2,
 ) -> Outputs:
@@ -128,9 +136,7 @@ def ner_model_factory(
             seed=seed,
             threads=cpus,
         )
-        # Like a search, a training that is killed goes on where it stood.
-        kubernetes.mount_pvc(trained, pvc_name="intermodal-studies", mount_path="/state")
-        _sized(trained, cpus)
+        _trains(trained, cpus)
         converted = converter(
             model=trained.outputs["model"], dataset=documents.outputs["dataset"], gate=gate, conversion=conversion
         )
@@ -155,10 +161,33 @@ def ner_model_factory(
         latency_budget_ms=latency_budget_ms,
         percentile=percentile,
     )
+    # The champion once more, from all documents but the test ones: after the choice, which needs documents that nobody learned from.
+    with dsl.ParallelFor(refits, name="refits"):
+        again = backbone(
+            name=chosen.outputs["backbone"], fetched=downloads.outputs["model"], seed=seed, local=local_backbone
+        )
+        refitted = trainer(
+            dataset=documents.outputs["dataset"],
+            backbone=again.outputs["model"],
+            hyperparameters=chosen.outputs["hyperparameters"],
+            training=chosen.outputs["training"],
+            seed=seed,
+            threads=cpus,
+        )
+        _trains(refitted, cpus)
+        bundle = converter(
+            model=refitted.outputs["model"],
+            dataset=documents.outputs["dataset"],
+            gate=gate,
+            conversion=chosen.outputs["conversion"],
+        )
+        _sized(bundle, cpus)
+        final = keep(bundle=bundle.outputs["bundle"], variant=chosen.outputs["variant"])
     return Outputs(
         champion=chosen.outputs["champion"],
         summary=chosen.outputs["summary"],
         report=chosen.outputs["report"],
         benchmark=measured.outputs["benchmark"],
         decision=chosen.outputs["decision"],
+        refitted=dsl.Collected(final.outputs["champion"]),
     )

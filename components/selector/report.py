@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
 from typing import Any
 
 from components.selector.candidates import Candidate
@@ -17,13 +16,10 @@ _HEADER = (
 )  # fmt: skip
 _SHORT = {"learning_rate": "lr", "batch_size": "batch", "weight_decay": "decay", "gradient_accumulation": "accumulate"}
 
-_USUAL = {
-    "gradient_accumulation": 1,
-    "layer_decay": 1.0,
-    "max_grad_norm": 1.0,
-    "warmup_ratio": 0.1,
-    "word_dropout": 0.0,
-}
+_SHARED = (
+    "gradient_accumulation", "head_rate", "layer_decay", "layers", "max_grad_norm", "warmup_ratio", "word_dropout",
+)  # fmt: skip
+"""Hyperparameters that are settings of the training, too: shown where the candidates differ in them."""
 
 _STYLE = """
 :root { color-scheme: light dark }
@@ -121,7 +117,7 @@ def _row(candidate: Candidate, choice: Choice, evidence: Evidence) -> list[str]:
     return [
         ("★ " if candidate is choice.champion else "") + candidate.backbone,
         candidate.variant,
-        _hyperparameters(candidate.hyperparameters),
+        _hyperparameters(candidate, choice),
         f"{candidate.test_macro_f1:.4f} [{low:.3f}, {high:.3f}]",
         f"{candidate.validation_macro_f1:.4f}",
         f"{difference.value:+.4f} [{difference.low:+.3f}, {difference.high:+.3f}] {difference.verdict}"
@@ -139,9 +135,15 @@ def _milliseconds(value: float | None) -> str:
     return "too few" if value is None else f"{value:.1f}"
 
 
-def _hyperparameters(values: Mapping[str, Any]) -> str:
-    """Return the hyperparameters in short, without those that are nearly always left at their default."""
-    shown = {name: value for name, value in sorted(values.items()) if _USUAL.get(name) != value}
+def _hyperparameters(candidate: Candidate, choice: Choice) -> str:
+    """Return the hyperparameters in short."""
+    values = candidate.hyperparameters
+    same = {
+        name
+        for name in _SHARED
+        if all(other.hyperparameters.get(name) == values.get(name) for other in choice.candidates)
+    }
+    shown = {name: value for name, value in sorted(values.items()) if name not in same}
     return " ".join(f"{_SHORT.get(name, name)}={value:.3g}" for name, value in shown.items())
 
 

@@ -101,6 +101,9 @@ ELSEWHERE = {
     ),
     "intermodal compile pipelines/ner.py --backend azureml -o job/": _COMPILED,
     "intermodal compile pipelines/ner.py --backend azureml -o dist/ner-azureml": _COMPILED,
+    "intermodal run pipelines/ner.py --arg refit=true": (
+        "tests/e2e/test_factory.py::test_a_refit_learns_from_all_documents_once_the_champion_is_chosen"
+    ),
     "make docs": "tests/docs/test_site.py::site",
     "intermodal submit pipelines/ner.py --wait": f"{_SUBMIT}test_a_run_there_leaves_the_record_that_a_run_here_leaves",
     "intermodal submit pipelines/ner.py --arg data=mydata --wait": f"{_SUBMIT}test_data_goes_up_once_by_its_content",

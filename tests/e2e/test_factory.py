@@ -19,6 +19,7 @@ from intermodal.backends.azureml.report import GAPS
 from intermodal.backends.azureml.requests import job_inputs
 from intermodal.backends.azureml.settings import load_azureml_settings
 from intermodal.sources import load_source, read_values
+from pipelines.experiment import DEFAULT, read_yaml
 from tests.backends.azureml.emulator.proof import emulated, kept, over_the_wire
 from tests.support.memo import known_images
 
@@ -72,6 +73,7 @@ def test_the_factory_runs_from_documents_to_a_champion(state: Path):
     states = {task["path"]: task["state"] for task in record["tasks"]}
     assert states.pop("for-loop-1") == "CACHED"  # there was nothing to download
     assert states.pop("for-loop-2/0/for-loop-3") == "CACHED"  # and no search that is shared
+    assert states.pop("for-loop-4") == "CACHED"  # nor a refit
     assert set(states.values()) == {"SUCCEEDED"}
     assert {path.split("/")[-1] for path in states} >= {
         "dataset", "gather", "backbone", "hpo", "trainer", "converter", "baseline", "benchmarker", "selector",
@@ -85,7 +87,7 @@ TIMED = {
     "hpo": {"study", "trials_table", "plots"},
     "baseline": {"measured"},
     "benchmarker": {"benchmark", "report"},
-    "selector": {"champion", "decision", "report", "summary"},
+    "selector": {"champion", "decision", "report", "summary", "variant", "conversion"},
 }
 """Outputs that tell how long something took, which no two runs agree on; and metadata that does (by a part of its name)."""
 TIMES = ("seconds", "_ms", "per_second", "memory", "conclusive")
@@ -152,11 +154,28 @@ def test_a_changed_setting_runs_what_depends_on_it_and_nothing_else(state: Path)
     assert [attempt["path"] for attempt in shown(state)["attempts"]] == ["selector"]
 
 
+def test_a_refit_learns_from_all_documents_once_the_champion_is_chosen(state: Path):
+    done = intermodal(state, "run", "pipelines/ner.py", "--config", str(SMOKE), "--arg", "refit=true", "--json")
+    assert done.returncode == 0, done.stderr
+    record = shown(state)
+    loop = {attempt["path"].rpartition("/")[0] for attempt in record["attempts"]}
+    assert len(loop) == 1, "only the refit runs"
+    assert {attempt["path"].split("/")[-1] for attempt in record["attempts"]} == {"trainer-2", "converter-2", "keep"}
+    artifacts = json.loads(done.stdout)["artifacts"]
+    chosen, refitted = (
+        json.loads((Path(artifacts[name]) / "manifest.json").read_text()) for name in ("champion", "refitted")
+    )
+    assert (refitted["champion"], refitted["backbone"]) == (chosen["champion"], chosen["backbone"])
+    assert refitted["training"]["all_data"] and refitted["training"]["epochs"] == chosen["best_epoch"]
+    assert refitted["validation"]["learned_from"] is True and "learned_from" not in chosen["validation"]
+
+
 def test_the_compiled_pipeline_runs_as_the_source_does(state: Path, tmp_path: Path):
     compiled = tmp_path / "ner.yaml"
     assert intermodal(state, "compile", "pipelines/ner.py", "-o", str(compiled)).returncode == 0
     arguments = {"backbones": '["tiny"]', "size": "tiny", "trials": "1", "cpus": "1"}
-    training = '{"epochs": 1, "max_tokens": 256, "stride": 64, "patience": 2}'
+    values = read_yaml(DEFAULT)["training"] | {"epochs": 1}
+    training = json.dumps(values)
     arguments |= {"training": training, "search_training": training}
     given = [word for name, value in arguments.items() for word in ("--arg", f"{name}={value}")]
     given += ["--arg", 'conversion={"builds": ["dynamo-18-none-fp32", "dynamo-18-none-int8"]}']

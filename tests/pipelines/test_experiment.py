@@ -66,7 +66,7 @@ def test_what_the_user_says_wins_over_the_stage():
 
 def test_dots_reach_any_depth_and_a_commit_is_text():
     found = arguments(search_space__learning_rate__min="1e-5")
-    assert found["search_space"]["learning_rate"] == {"type": "loguniform", "min": 1e-5, "max": 1.5e-3}
+    assert found["search_space"]["learning_rate"] == {"type": "loguniform", "min": 1e-5, "max": 5e-4}
     assert set(found["search_space"]) == {"learning_rate", "batch_size", "dropout", "weight_decay"}
     assert load_experiment({"revision": "12e45678"}).revision == "12e45678"
 

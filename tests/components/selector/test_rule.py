@@ -15,11 +15,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from components.converter.builds import parse_conversion
 from components.kfp_io import StepError
+from components.selector.__main__ import RECIPE
 from components.selector.candidates import Candidate, read_noise
 from components.selector.evidence import weigh
 from components.selector.report import page, record, summary
 from components.selector.rule import Choice, Rule, select
+from components.trainer.settings import parse_training
 
 ROOT = Path(__file__).parents[3]
 
@@ -251,10 +254,17 @@ def bundle(folder: Path, backbone: str) -> Path:
     for name in ("model.fp32.onnx", "model.int8.onnx", "tokenizer.json"):
         (folder / name).write_text(backbone + name)
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+    built = {"exporter": "dynamo", "opset": 18, "fusion": "attention"}
     variants = {
-        v: {"file": f"model.{v}.onnx", "sha256": files[f"model.{v}.onnx"], "bytes": 1} for v in ("fp32", "int8")
-    }
-    manifest = {"schema_version": 1, "backbone": backbone, "variants": variants, "files": files}
+        v: {
+            "file": f"model.{v}.onnx", "sha256": files[f"model.{v}.onnx"], "bytes": 1, "build": {**built, "quantisation": v},
+        }
+        for v in ("fp32", "int8")
+    }  # fmt: skip
+    manifest = {
+        "schema_version": 1, "backbone": backbone, "variants": variants, "files": files, "best_epoch": 3,
+        "hyperparameters": {"learning_rate": 1e-4}, "training": {"epochs": 6, "patience": 2, "all_data": False, "stride": 64},
+    }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
@@ -279,12 +289,25 @@ def run(tmp_path: Path, bundles: list[Path], entries: list[dict], *more: str) ->
     given_input = {
         "inputs": {"artifacts": {"bundles": {"artifacts": [{"name": "b", "uri": str(path)} for path in bundles]}}}
     }
-    command = [sys.executable, "-m", "components.selector", "--executor-input", json.dumps(given_input)]
-    command += ["--benchmark", str(benchmark), "--tolerance", "0.01"]
-    for name in ("champion", "summary", "report", "decision"):
-        command += [f"--{name}", str(tmp_path / "out" / name)]
+    words = [
+        "choose",
+        "--executor-input",
+        json.dumps(given_input),
+        "--benchmark",
+        str(benchmark),
+        "--tolerance",
+        "0.01",
+    ]
+    for name in ("champion", "summary", "report", "decision", *RECIPE):
+        words += [f"--{name}", str(tmp_path / "out" / name)]
+    return selector(*words, *more)
+
+
+def selector(*words: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([*command, *more], capture_output=True, text=True, env=environment)
+    return subprocess.run(
+        [sys.executable, "-m", "components.selector", *words], capture_output=True, text=True, env=environment
+    )
 
 
 def test_the_champion_is_found_by_its_manifest_and_stands_alone(tmp_path: Path):
@@ -304,6 +327,42 @@ def test_the_champion_is_found_by_its_manifest_and_stands_alone(tmp_path: Path):
     assert by_name["b fp32"]["difference_from_champion"]["verdict"] == "worse"
     assert by_name["a fp32"]["difference_from_champion"]["interval"] == [0, 0]
     assert "a int8" in (tmp_path / "out" / "summary").read_text()
+    assert [(tmp_path / "out" / name).read_text() for name in ("backbone", "variant")] == ["a", "int8"]
+    recipe = {name: json.loads((tmp_path / "out" / name).read_text()) for name in RECIPE[2:]}
+    assert recipe == {
+        "hyperparameters": {"learning_rate": 1e-4},
+        "training": {"epochs": 3, "patience": 0, "all_data": True, "stride": 64},
+        "conversion": {"builds": ["dynamo-18-attention-fp32", "dynamo-18-attention-int8"]},
+    }
+    assert [build.name for build in parse_conversion(recipe["conversion"])] == recipe["conversion"]["builds"]
+    assert parse_training(recipe["training"]).all_data
+
+
+def test_hyperparameters_that_are_settings_too_are_shown_where_candidates_differ(tmp_path: Path):
+    bundles = [bundle(tmp_path / "first", "a"), bundle(tmp_path / "second", "b")]
+    entries = [entry("a", "fp32", 0.9, 9), entry("b", "fp32", 0.5, 1)]
+    for item, layers in zip(entries, (0, 3), strict=True):
+        item["hyperparameters"] |= {"layers": layers, "head_rate": 10, "dropout": 0.1}
+    assert run(tmp_path, bundles, entries).returncode == 0
+    text = (tmp_path / "out" / "summary").read_text()
+    assert "dropout=0.1 layers=0 lr=0.0001" in text and "dropout=0.1 layers=3 lr=0.0001" in text
+    assert "head_rate" not in text
+
+
+def test_keep_leaves_one_variant_and_says_why_there_is_none(tmp_path: Path):
+    made = bundle(tmp_path / "bundle", "a")
+    done = selector("keep", "--bundle", str(made), "--variant", "fp32", "--champion", str(tmp_path / "kept"))
+    assert done.returncode == 0, done.stderr
+    manifest = json.loads((tmp_path / "kept" / "manifest.json").read_text())
+    assert (manifest["champion"], list(manifest["variants"])) == ("fp32", ["fp32"])
+    assert not (tmp_path / "kept" / "model.int8.onnx").exists()
+    whole = json.loads((made / "manifest.json").read_text())
+    del whole["variants"]["int8"]
+    (made / "manifest.json").write_text(json.dumps({**whole, "rejected": {"int8": "agreement is 0.9, below 0.95"}}))
+    done = selector("keep", "--bundle", str(made), "--variant", "int8", "--champion", str(tmp_path / "none"))
+    assert done.returncode == 2
+    assert "bundle of a has no variant int8, only fp32: agreement is 0.9, below 0.95" in done.stderr
+    assert not (tmp_path / "none").exists()
 
 
 def test_candidates_of_other_documents_and_scores_that_do_not_add_up_are_refused(tmp_path: Path):
