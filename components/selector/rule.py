@@ -122,7 +122,7 @@ def _reason(candidate: Candidate, champion: Candidate, best: float, rule: Rule) 
     if not rule.accurate(score, best):
         return f"validation macro-F1 {score:.4f} is {best - score:.4f} below the best; {rule.tolerance:g} is allowed"
     if latency > rule.latency(champion):
-        return (
-            f"accurate enough, but {latency:.1f} ms at {rule.percentile} is slower than {rule.latency(champion):.1f} ms"
-        )
+        least = rule.latency(champion)
+        digits = next((count for count in (1, 3) if f"{latency:.{count}f}" != f"{least:.{count}f}"), 6)
+        return f"accurate enough, but {latency:.{digits}f} ms at {rule.percentile} is slower than {least:.{digits}f} ms"
     return "as fast as the champion, and lost the tie by validation score, then size, then name"

@@ -159,6 +159,12 @@ class Ledger:
 
 
 def _shown(what: Demand, asked: Demand) -> str:
-    """Return `what` in words; GPUs only if some are asked for."""
-    shown = [f"{what.cpus:g} CPUs", f"{what.memory / 2**30:.1f} GiB"]
-    return ", ".join([*shown, f"{what.gpus} GPUs"] if asked.gpus else shown)
+    """Return `what` in words, as far as any of it is asked for."""
+    shown = []
+    if asked.cpus:
+        shown.append(f"{what.cpus:g} CPU" + ("" if what.cpus == 1 else "s"))
+    if asked.memory:
+        shown.append(f"{what.memory / 2**30:.1f} GiB")
+    if asked.gpus:
+        shown.append(f"{what.gpus} GPU" + ("" if what.gpus == 1 else "s"))
+    return ", ".join(shown)

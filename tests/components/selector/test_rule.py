@@ -137,7 +137,9 @@ def test_the_seeds_contradictions_do_not_come_back():
     """A tiny gain in accuracy must not beat twenty times the latency, and the faster model can be chosen at all."""
     choice = select([candidate("slow", 0.9001, 200), candidate("fast", 0.9000, 10)], Rule(0.01))
     assert choice.champion.backbone == "fast"
-    assert "slower" in choice.lost[0][1]
+    assert "200.0 ms at p50 is slower than 10.0 ms" in choice.lost[0][1]
+    close = select([candidate("slow", 0.9, 0.3004), candidate("fast", 0.9, 0.3)], Rule(0.01))
+    assert "0.300400 ms at p50 is slower than 0.300000 ms" in close.lost[0][1]
 
 
 def test_the_budget_comes_first_and_nobody_within_it_is_an_error():
