@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def read_candidates(folders: Sequence[Path]) -> list[Candidate]:
                     labels=manifest["labels"],
                     entity_types=manifest["entity_types"],
                     window=manifest["window"],
-                    transitions=manifest.get("transitions"),
+                    transitions=_transitions(folder / "manifest.json", manifest),
                     hyperparameters=manifest["hyperparameters"],
                 )
             )
@@ -110,7 +111,7 @@ def read_models(folders: Sequence[Path]) -> list[Candidate]:
                 labels=facts["labels"],
                 entity_types=facts["entity_types"],
                 window=facts["window"],
-                transitions=facts.get("transitions"),
+                transitions=_transitions(folder / "ner.json", facts),
                 hyperparameters=facts["hyperparameters"],
             )
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -135,6 +136,17 @@ def _manifest(folder: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StepError(f"{path}: is not the manifest of a bundle: {error!r}") from error
     return manifest
+
+
+def _transitions(path: Path, facts: Mapping[str, Any]) -> list[list[float]] | None:
+    """Return the scores of one label after another. Raises StepError unless there is a number for each pair of labels."""
+    rows, count = facts.get("transitions"), len(facts["labels"])
+    if rows is None:
+        return None
+    whole = isinstance(rows, list) and [len(row) if isinstance(row, list) else -1 for row in rows] == [count] * count
+    if not whole or not all(isinstance(score, int | float) and math.isfinite(score) for row in rows for score in row):
+        raise StepError(f"{path}: its transitions are not a finite number for each pair of its {count} labels")
+    return [[float(score) for score in row] for row in rows]
 
 
 def _check(folder: Path, name: str, digest: str) -> None:

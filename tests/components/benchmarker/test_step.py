@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -194,6 +195,26 @@ def test_a_variant_whose_hash_is_not_among_the_files_is_refused(tmp_path: Path, 
     done = run(tmp_path, [folder], dataset, QUICK)
     assert done.returncode == 2
     assert "variant 'fp32'" in done.stderr and "model.fp32.onnx" in done.stderr
+
+
+def test_a_bundle_is_decoded_with_its_transitions_and_odd_ones_are_refused(tmp_path: Path, dataset: Path):
+    folder = bundle(tmp_path / "b", "one", fp32=False)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    never = [
+        [0, -100, 0],
+        [0, 0, 0],
+        [0, 0, 0],
+    ]  # an entity follows only an entity: then every word is one, and half of them are right
+    for transitions, found in ((None, 1), ([[0] * 3] * 3, 1), (never, 2 / 3)):
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "transitions": transitions}))
+        done = run(tmp_path, [folder], dataset, QUICK)
+        assert done.returncode == 0, done.stderr
+        (entry,) = json.loads((tmp_path / "out.json").read_text())["candidates"]
+        assert entry["scores"]["test"]["macro_f1"] == pytest.approx(found)
+    for odd in ([[0] * 3] * 2, [[0] * 3, 3, [0] * 3], [[0, 0, "0"]] * 3, [[0, 0, math.inf]] * 3, {}):
+        (folder / "manifest.json").write_text(json.dumps({**manifest, "transitions": odd}))
+        with pytest.raises(StepError, match="transitions are not a finite number for each pair of its 3 labels"):
+            read_candidates([folder])
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
