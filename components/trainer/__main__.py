@@ -6,14 +6,17 @@ import argparse
 import json
 import os
 import resource
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.kfp_io import json_argument, mounted, run_step, write_executor_output
+from components.kfp_io import StepError, json_argument, mounted, run_step, write_executor_output
 from components.tracking_file import TrackingFile, open_tracking_file
 from components.trainer.backbone import read_backbone
+from components.trainer.launch import Member, membership, run_processes
 from components.trainer.settings import (
     Hyperparameters,
     TrainingSettings,
@@ -21,11 +24,13 @@ from components.trainer.settings import (
     parse_training,
     read_assignments,
 )
-from components.trainer.tracking import open_tracking, score_name
+from components.trainer.tracking import NoTracking, Tracking, open_tracking, score_name
 
 if TYPE_CHECKING:
     from components.trainer.data import TrainingData
+    from components.trainer.processes import Processes
     from components.trainer.training import Epoch, Result
+    from components.trainer.warm_start import WarmStart
 
 
 def main(argv: Sequence[str]) -> None:
@@ -38,18 +43,35 @@ def main(argv: Sequence[str]) -> None:
     if isinstance(given, dict):
         given |= read_assignments(arguments.hyperparameter)
     hyperparameters = parse_hyperparameters(given, settings)
-    tracking = open_tracking(os.environ, required=arguments.must_track)
+    member = membership()
+    tracking = open_tracking(os.environ, required=arguments.must_track) if _speaks(member) else NoTracking()
+    if member is None and (count := _count(arguments.processes)) > 1:
+        raise SystemExit(run_processes(_command(argv, arguments.threads, count), count))
 
     # torch takes seconds to import; a mistyped setting should not wait for it.
+    from components.trainer.processes import open_processes
+
+    with open_processes(member) as processes:
+        _run(arguments, hyperparameters, settings, tracking, processes)
+
+
+def _run(
+    arguments: argparse.Namespace,
+    hyperparameters: Hyperparameters,
+    settings: TrainingSettings,
+    tracking: Tracking,
+    processes: Processes,
+) -> None:
+    """Do this process's part of the training; what it gives is the first one's to tell."""
     from components.trainer.checkpoint import open_checkpoints, training_identity
     from components.trainer.data import load_data
-    from components.trainer.output import write_model
     from components.trainer.training import Extras, train
     from components.trainer.warm_start import read_warm_start
 
     data, seed = load_data(arguments.dataset), arguments.seed
     start = read_warm_start(arguments.warm_start, arguments.backbone) if arguments.warm_start else None
-    told = _told(open_tracking_file(), hyperparameters, settings)
+    file = open_tracking_file() if processes.first else TrackingFile("")
+    told = _told(file, hyperparameters, settings, processes)
     tracking.start(asdict(hyperparameters), settings)
     facts = {
         "dataset": data.content_sha256,
@@ -58,23 +80,74 @@ def main(argv: Sequence[str]) -> None:
         "training": asdict(settings),
         "seed": seed,
         "warm_start": start and start.sha256,
+        "processes": processes.count,
     }
     state = mounted(arguments.state) if arguments.state else None
-    with open_checkpoints(state, lambda: training_identity(facts), arguments.checkpoint_seconds, _say) as checkpoints:
-        extras = Extras(start, checkpoints, told)
+    with open_checkpoints(
+        state, lambda: training_identity(facts), arguments.checkpoint_seconds, _say, processes
+    ) as checkpoints:
+        extras = Extras(start, checkpoints, told, processes)
         result = train(data, arguments.backbone, hyperparameters, settings, seed, tracking.epoch, extras=extras)
-        written = write_model(arguments.model, result, data, arguments.backbone, hyperparameters, settings, seed, start)
-        _explain(arguments, data, result, written)
-        if checkpoints is not None:
-            checkpoints.discard()
+        others = processes.total(peak_memory_mib()) - peak_memory_mib()
+        if processes.first:
+            _leave(arguments, data, result, settings, hyperparameters, start, processes.count)
+            if checkpoints is not None:
+                checkpoints.discard()
+            _report(arguments, result, settings, others)
+
+
+def _leave(
+    arguments: argparse.Namespace,
+    data: TrainingData,
+    result: Result,
+    settings: TrainingSettings,
+    hyperparameters: Hyperparameters,
+    start: WarmStart | None,
+    count: int,
+) -> None:
+    """Write the model folder, and the pages that are asked for."""
+    from components.trainer.output import write_model
+
+    written = write_model(
+        arguments.model, result, data, arguments.backbone, hyperparameters, settings, arguments.seed, start, count
+    )
+    _explain(arguments, data, result, written)
+
+
+def _report(arguments: argparse.Namespace, result: Result, settings: TrainingSettings, others: float) -> None:
+    """Say how good the model is and what it took, `others` MiB in other processes included; write the metrics."""
     if settings.all_data:
         print(f"learned from all documents for {len(result.history)} epochs")
     else:
         print(f"best epoch {result.best_epoch}: validation macro-F1 {result.scores.macro_f1:.4f}")
     speed = sum(epoch.tokens_per_second for epoch in result.history) / len(result.history)
-    print(f"{speed:,.0f} tokens/s, at most {peak_memory_mib():,.0f} MiB")
+    print(f"{speed:,.0f} tokens/s, at most {peak_memory_mib() + others:,.0f} MiB")
     if arguments.executor_output:
         write_executor_output(arguments.executor_output, {"metrics": _metrics(result, settings)})
+
+
+def _speaks(member: Member | None) -> bool:
+    return member is None or member.rank == 0
+
+
+def _count(asked: int) -> int:
+    """Return how many processes train: as many as `asked`, else one for each GPU that torch sees."""
+    if asked < 0:
+        raise StepError(f"--processes is {asked}, it must be at least 0")
+    if asked:
+        return asked
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+def _command(argv: Sequence[str], threads: int, count: int) -> list[str]:
+    """Return the command of one of `count` processes, which has its share of the threads. Raises StepError without accelerate."""
+    if find_spec("accelerate") is None:
+        raise StepError(f"{count} processes train together by accelerate, which is not installed", hint="--processes 1")
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    whole = threads or (int(given) if given.isdigit() else 0) or os.cpu_count() or 1
+    return [sys.executable, "-m", "components.trainer", *argv, "--threads", str(max(1, whole // count))]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -92,6 +165,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--training", default="{}", help="JSON object")
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--threads", type=int, default=0, help="0: OMP_NUM_THREADS, else all cores")
+    parser.add_argument(
+        "--processes", type=int, default=0, help="that train together, each on a GPU if there is any; 0: one a GPU"
+    )
     parser.add_argument(
         "--warm-start", type=Path, help="model folder of an earlier training, whose weights it begins with"
     )
@@ -135,8 +211,10 @@ def _explain(arguments: argparse.Namespace, data: TrainingData, result: Result, 
             path.write_text(text, encoding="utf-8")
 
 
-def _told(file: TrackingFile, hyperparameters: Hyperparameters, settings: TrainingSettings) -> Callable[[Epoch], None]:
-    """Tell the settings, and return what tells an epoch: its curves, how fast it was, and the memory it took so far."""
+def _told(
+    file: TrackingFile, hyperparameters: Hyperparameters, settings: TrainingSettings, processes: Processes
+) -> Callable[[Epoch], None]:
+    """Tell the settings, and return what tells an epoch: its curves, how fast it was, and the memory that all took so far."""
     file.params({**asdict(settings), **asdict(hyperparameters)})
     part = score_name(settings)
 
@@ -146,7 +224,8 @@ def _told(file: TrackingFile, hyperparameters: Hyperparameters, settings: Traini
             f"{part}_epoch_macro_f1": epoch.macro_f1,
             f"{part}_epoch_micro_f1": epoch.micro_f1,
         }
-        speed = {"tokens_per_second": epoch.tokens_per_second, "peak_memory_mib": peak_memory_mib()}
+        memory = processes.total(peak_memory_mib())
+        speed = {"tokens_per_second": epoch.tokens_per_second, "peak_memory_mib": memory}
         file.metrics({**scores, **speed}, step=epoch.number)
 
     return tell

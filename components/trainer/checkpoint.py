@@ -9,17 +9,21 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import pickle
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from components.kfp_io import StepError
+from components.trainer.processes import Processes
 
 FOLDER = "trainings"
 """Folder of the state volume."""
@@ -39,15 +43,25 @@ def training_identity(facts: Mapping[str, Any]) -> str:
 
 @dataclass
 class Checkpoints:
-    """The checkpoint of one training. `seconds` lie between two of them at least."""
+    """The checkpoint of one training. `seconds` lie between two of them at least; none is written if that is infinite."""
 
     folder: Path
     seconds: float
     log: Callable[[str], None]
     written: float
+    processes: Processes
 
     def load(self) -> dict[str, Any] | None:
-        """Return the state that was saved last, None if there is none that can be used."""
+        """Return the state that was saved last, None if there is none that can be used. Each process reads it for itself."""
+        state = self._read() if self.processes.first else None
+        if not self.processes.broadcast(lambda: state is not None):
+            return None
+        state = state or self._read()
+        if state is None:
+            raise StepError(f"checkpoint {self.folder / _FILE} can be read by some of the training's processes alone")
+        return state
+
+    def _read(self) -> dict[str, Any] | None:
         path = self.folder / _FILE
         try:
             state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
@@ -72,7 +86,7 @@ class Checkpoints:
             temporary.replace(path)
         except (OSError, RuntimeError) as error:  # torch turns a write that fails into a RuntimeError
             self.log(f"no checkpoints any more: {str(error).splitlines()[0]}")
-            self.seconds = float("inf")
+            self.seconds = math.inf
         self.written = time.monotonic()
 
     def discard(self) -> None:
@@ -82,29 +96,39 @@ class Checkpoints:
 
 @contextmanager
 def open_checkpoints(
-    state: Path | None, identity: Callable[[], str], seconds: float, log: Callable[[str], None]
+    state: Path | None, identity: Callable[[], str], seconds: float, log: Callable[[str], None], processes: Processes
 ) -> Iterator[Checkpoints | None]:
-    """Give the checkpoints of training `identity` in folder `state`.
+    """Give the checkpoints of training `identity` in folder `state`; the first process writes them, all of them read.
 
-    None without a folder; or, said in one line, if another process has them or nobody can write.
+    None without a folder; or, said in one line, if another training has them or nobody can write.
     """
     if state is None:
         yield None
         return
     folder = state / FOLDER / identity()
+    with ExitStack() as held:
+        mine = processes.first and held.enter_context(_writable(folder, log))
+        if not processes.broadcast(lambda: mine):
+            yield None
+        else:
+            yield Checkpoints(folder, seconds if mine else math.inf, log, time.monotonic(), processes)
+
+
+@contextmanager
+def _writable(folder: Path, log: Callable[[str], None]) -> Iterator[bool]:
+    """Hold `folder` against other trainings; give whether that could be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
         log(f"no checkpoints: {folder} cannot be written: {error.strerror}")
-        yield None
+        yield False
         return
     try:
-        if not _locked(descriptor):
+        locked = _locked(descriptor)
+        if not locked:
             log(f"no checkpoints: another process trains the same in {folder}")
-            yield None
-        else:
-            yield Checkpoints(folder, seconds, log, time.monotonic())
+        yield locked
     finally:
         os.close(descriptor)
 

@@ -16,6 +16,7 @@ import torch
 from components.kfp_io import StepError
 from components.trainer.crf import CRF, crf_of
 from components.trainer.data import IGNORED, Batch, Window, collate, plan_batches
+from components.trainer.processes import Processes
 from components.trainer.settings import Hyperparameters, TrainingSettings
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Loop:
         pad_id: int,
         mask_id: int | None,
         seed: int,
+        processes: Processes | None = None,
     ) -> None:
         """`mask_id` stands for a hidden token; it is needed for word dropout alone. Raises StepError without it."""
         if hyperparameters.word_dropout and mask_id is None:
@@ -81,13 +83,16 @@ class Loop:
         self._hyperparameters = hyperparameters
         self._mixed = settings.mixed_precision
         self._pad_id = pad_id
+        self._seed = seed
         self._random = np.random.default_rng(seed)
+        self._processes = processes or Processes()
+        self._group = hyperparameters.gradient_accumulation * self._processes.count
         self._device = next(model.parameters()).device
         weights = class_weights(examples, model.config.num_labels, settings.class_weighting)
         self._weights = None if weights is None else weights.to(self._device)
         self._crf = crf_of(model)
         batches = math.ceil(len(examples) / hyperparameters.batch_size)
-        total = settings.epochs * math.ceil(batches / hyperparameters.gradient_accumulation)
+        total = settings.epochs * math.ceil(batches / self._group)
         warmup = math.ceil(total * hyperparameters.warmup_ratio)
         self._optimizer = _optimizer(model, hyperparameters)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -108,14 +113,11 @@ class Loop:
             self._loss, self._tokens, self._seconds = 0.0, 0, 0.0
         lengths = [len(example.input_ids) for example in self._examples]
         plan = plan_batches(lengths, self._hyperparameters.batch_size, self._random)
-        group = self._hyperparameters.gradient_accumulation
-        for start in range(self._done * group, len(plan), group):
+        for start in range(self._done * self._group, len(plan), self._group):
             begun = time.perf_counter()
-            batches = [
-                collate([self._examples[index] for index in members], self._pad_id)
-                for members in plan[start : start + group]
-            ]
-            labelled = sum(int((batch.labels != IGNORED).sum()) for batch in batches)
+            together = [[self._examples[index] for index in members] for members in plan[start : start + self._group]]
+            labelled = sum(int((window.labels != IGNORED).sum()) for members in together for window in members)
+            batches = [collate(members, self._pad_id) for members in self._processes.share(together)]
             step_loss = self._step(batches, labelled)
             if not math.isfinite(step_loss):
                 raise Diverged(
@@ -130,8 +132,12 @@ class Loop:
         return self._loss / self._tokens, self._tokens / max(self._seconds, 1e-9)
 
     def _step(self, batches: Sequence[Batch], labelled: int) -> float:
-        """Take one optimiser step on `batches`, whose loss is averaged over all their tokens; return its sum."""
+        """Take one optimiser step on `batches` and those of the other processes; return the sum of their losses.
+
+        The loss is averaged over the `labelled` tokens of all of them.
+        """
         total = 0.0
+        self._processes.draw_apart(self._seed, self._schedule.last_epoch)
         for batch in batches:
             labels = torch.from_numpy(batch.labels)
             ids = self._hidden(torch.from_numpy(batch.input_ids), labels).to(self._device)
@@ -141,6 +147,8 @@ class Loop:
             loss = self._sum_of_losses(logits.float(), labels.to(self._device))
             (loss / labelled).backward()
             total += loss.item()
+        total = self._processes.total(total)
+        self._processes.sum_gradients(self._model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._hyperparameters.max_grad_norm)
         if not torch.isfinite(norm):
             return math.nan
@@ -175,12 +183,17 @@ class Loop:
             "schedule": self._schedule.state_dict(),
             "order": self._order if self._done else json.dumps(self._random.bit_generator.state),
             "random": torch.get_rng_state(),
-            "gpu_random": torch.cuda.get_rng_state_all() if self._device.type == "cuda" else [],
+            "gpu_random": self._gpu_random(),
             "done": self._done,
             "loss": self._loss,
             "tokens": self._tokens,
             "seconds": self._seconds,
         }
+
+    def _gpu_random(self) -> list[torch.Tensor]:
+        """Return the generators of all GPUs; several processes seed them anew at each step, and each touches its own GPU alone."""
+        alone = self._device.type == "cuda" and self._processes.count == 1
+        return torch.cuda.get_rng_state_all() if alone else []
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken."""

@@ -31,6 +31,7 @@ def write_model(
     settings: TrainingSettings,
     seed: int,
     warm_start: WarmStart | None = None,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Write config.json, model.safetensors, tokenizer.json, ner.json and history.json into `folder`; return ner.json.
 
@@ -57,6 +58,7 @@ def write_model(
         "training": dataclasses.asdict(settings),
         "seed": seed,
         "dataset_sha256": data.content_sha256,
+        **({"processes": processes} if processes > 1 else {}),
         **({"warm_start_sha256": warm_start.sha256} if warm_start else {}),
         # The score of a refit is of documents that it has learned from; whoever reads it must be able to tell.
         "scores": {"validation": {**result.scores.as_json(), **({"learned_from": True} if settings.all_data else {})}},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,8 @@ from components.trainer.checkpoint import Checkpoints
 from components.trainer.crf import add_crf, transitions_of
 from components.trainer.data import TrainingData, make_windows, window_settings
 from components.trainer.loop import Diverged, Loop
-from components.trainer.model import best_device, load_model, load_tokenizer, make_repeatable, mask_id
+from components.trainer.model import load_model, load_tokenizer, make_repeatable, mask_id
+from components.trainer.processes import Processes
 from components.trainer.settings import Hyperparameters, TrainingSettings
 from components.trainer.warm_start import WarmStart, apply_warm_start
 
@@ -58,11 +59,12 @@ class Result:
 
 @dataclass(frozen=True)
 class Extras:
-    """What a training may have beside its settings. `report` hears of each epoch that this process ran."""
+    """What a training may have beside its settings. `report` hears of each epoch that was run here."""
 
     warm_start: WarmStart | None = None
     checkpoints: Checkpoints | None = None
     report: Callable[[Epoch], None] | None = None
+    processes: Processes = field(default_factory=Processes)
 
 
 def train(
@@ -93,17 +95,21 @@ def train(
     if extras.warm_start is not None:
         known = apply_warm_start(model, labels, extras.warm_start)
         log(f"warm start: {known} of {len(labels)} labels are known")
-    model.to(best_device())
+    model.to(extras.processes.device)
     pad_id = model.config.pad_token_id or 0
     window = window_settings(tokenizer, settings.max_tokens, settings.stride, pad_id)
     documents = [*data.train, *data.validation] if settings.all_data else data.train
     examples = make_windows(documents, tokenizer, labels, window)
-    loop = Loop(model, examples, hyperparameters, settings, pad_id, mask_id(tokenizer), seed)
+    loop = Loop(model, examples, hyperparameters, settings, pad_id, mask_id(tokenizer), seed, extras.processes)
     progress = _Progress(model, loop, settings, extras.checkpoints)
     progress.go_on(log)
     while not progress.ended(log):
         epoch, scores = _run_epoch(
-            loop, progress, lambda: model_tagger(model, tokenizer, labels, window), data, settings, log
+            loop, progress, lambda: model_tagger(model, tokenizer, labels, window), data, settings, extras.processes
+        )
+        log(
+            f"epoch {epoch.number}/{settings.epochs}  loss {epoch.loss:.4f}  validation macro-F1 {epoch.macro_f1:.4f}  "
+            f"{epoch.seconds:.1f} s  {epoch.tokens_per_second:,.0f} tokens/s"
         )
         progress.add(epoch, scores)
         if extras.report is not None:
@@ -124,18 +130,18 @@ def _run_epoch(
     make_tagger: Callable[[], Tagger],
     data: TrainingData,
     settings: TrainingSettings,
-    log: Callable[[str], None],
+    processes: Processes,
 ) -> tuple[Epoch, Scores]:
     number, started = len(progress.history) + 1, time.perf_counter()
     loss, speed = loop.run_epoch(number, progress.save)
-    gold, tagger = [document.spans for document in data.validation], make_tagger()
-    scores = span_scores(gold, [tagger.tag(document.text) for document in data.validation], data.entity_types)
-    epoch = Epoch(number, loss, scores.macro_f1, scores.micro_f1, time.perf_counter() - started, speed)
-    log(
-        f"epoch {number}/{settings.epochs}  loss {loss:.4f}  validation macro-F1 {epoch.macro_f1:.4f}  "
-        f"{epoch.seconds:.1f} s  {speed:,.0f} tokens/s"
-    )
-    return epoch, scores
+
+    def score() -> tuple[Epoch, Scores]:
+        gold, tagger = [document.spans for document in data.validation], make_tagger()
+        scores = span_scores(gold, [tagger.tag(document.text) for document in data.validation], data.entity_types)
+        epoch = Epoch(number, loss, scores.macro_f1, scores.micro_f1, time.perf_counter() - started, speed)
+        return epoch, scores
+
+    return processes.broadcast(score)
 
 
 class _Progress:
