@@ -26,7 +26,7 @@ RECIPES: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]] = {
     "and a tenth of the words hidden": (_HIDDEN, {"epochs": 6, "patience": 0}),
     "and a conditional random field": (_HIDDEN, {"epochs": 6, "patience": 0, "crf": True}),
 }
-"""Hyperparameters and training settings by name; each but the first adds to the one before."""
+"""Hyperparameters and training settings by name; each from the third on adds to the one before."""
 
 
 @dsl.pipeline(name="recipes")

@@ -47,9 +47,8 @@ def _trains(task: dsl.PipelineTask, cpus: int) -> None:
 
 
 def _searches(task: dsl.PipelineTask, cpus: int) -> None:
-    """Give a task of the search its CPUs, and the study: on a volume that outlives a killed attempt, or in a secret's database."""
-    _sized(task, cpus)
-    kubernetes.mount_pvc(task, pvc_name="intermodal-studies", mount_path="/state")
+    """Give a task of the search what a training has, and the study, which lies on that volume or in a secret's database."""
+    _trains(task, cpus)
     kubernetes.use_secret_as_env(
         task, secret_name="intermodal-hpo", secret_key_to_env={"storage-url": "INTERMODAL_HPO_STORAGE"}, optional=True
     )

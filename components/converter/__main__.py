@@ -104,9 +104,7 @@ def _gate(trained: Trained, dataset: Path, infer: Infer) -> Gate:
 
     def make(function: Infer) -> Tagger:
         # One window at a time, as the example and the benchmark run it: INT8 scales activations over the whole batch.
-        return Tagger(
-            tokenizer, trained.labels, trained.window, function, batch=1, transitions=trained.facts.get("transitions")
-        )
+        return Tagger(tokenizer, trained.labels, trained.window, function, batch=1, transitions=trained.transitions)
 
     documents = load_split(dataset, "validation")
     return Gate(make, documents, trained.facts["entity_types"], infer, trained.vocabulary, trained.window.max_tokens)

@@ -50,7 +50,7 @@ def write_bundle(
         "labels": trained.labels,
         "entity_types": trained.facts["entity_types"],
         "window": asdict(trained.window),
-        "transitions": trained.facts.get("transitions"),
+        "transitions": trained.transitions,
         "variants": {name: _variant(folder, files, name, build) for name, build in sorted(winners.items())},
         "rejected": {
             row.build.variant: row.left_out

@@ -45,6 +45,12 @@ class Trained:
         return list(self.facts["labels"])
 
     @property
+    def transitions(self) -> list[list[float]] | None:
+        """What its conditional random field has learned, None if it has none."""
+        scores: list[list[float]] | None = self.facts.get("transitions")
+        return scores
+
+    @property
     def window(self) -> WindowSettings:
         return WindowSettings.from_json(self.facts["window"])
 

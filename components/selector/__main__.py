@@ -48,7 +48,9 @@ def _add_choose(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("--decision", type=Path, required=True)
     for name in RECIPE:
-        parser.add_argument(f"--{name}", type=Path, help=f"output: the champion's {name}, to make it again")
+        parser.add_argument(
+            f"--{name}", type=Path, required=True, help=f"output: the champion's {name}, to make it again"
+        )
 
 
 def _choose(args: argparse.Namespace) -> None:
@@ -59,18 +61,19 @@ def _choose(args: argparse.Namespace) -> None:
     evidence = weigh(choice, rule, read_noise(args.benchmark))
     bundle = _bundle(args.executor_input, choice.champion)
     recipe = write_champion(bundle, choice.champion, args.champion)
-    texts = {args.summary: summary(choice, rule, evidence), args.report: page(choice, rule, evidence)}
+    texts = {
+        args.summary: summary(choice, rule, evidence),
+        args.report: page(choice, rule, evidence),
+        args.backbone: recipe.backbone,
+        args.variant: recipe.variant,
+    }
     for path, content in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
     write_json(args.decision, record(choice, rule, evidence))
-    for name in RECIPE:
-        path, value = getattr(args, name), getattr(recipe, name)
-        if path is not None and isinstance(value, str):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(value, encoding="utf-8")
-        elif path is not None:
-            write_json(path, dict(value))
+    write_json(args.hyperparameters, recipe.hyperparameters)
+    write_json(args.training, recipe.training)
+    write_json(args.conversion, recipe.conversion)
     print(f"champion: {choice.champion.name}; {choice.why}")
 
 
