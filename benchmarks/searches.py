@@ -73,7 +73,7 @@ def _work(folder: Path, start: Barrier, number: int) -> None:
     from components.hpo.search_space import parse_search_space
     from components.hpo.settings import Search
     from components.hpo.storage import open_place
-    from components.hpo.study import open_study
+    from components.hpo.study import open_in_turn
     from components.hpo.work import Report, Trained, Worker
 
     def sleep(point: Mapping[str, Any], report: Report) -> Trained:
@@ -83,8 +83,7 @@ def _work(folder: Path, start: Barrier, number: int) -> None:
     space = parse_search_space({"dropout": {"type": "uniform", "min": 0, "max": 0.9}})
     search = Search(_TRIALS, "tpe", "none", seed=1, epochs=1)
     with open_place(folder, "study", "", sole=False, bury=lambda storage: None) as place:
-        with place.turn():
-            study = open_study(place.storage, "study", search)
+        study = open_in_turn(place, "study", search)
         start.wait()
         with contextlib.redirect_stdout(io.StringIO()):
             Worker(study, place, space, search, sleep, name=str(number)).run()

@@ -26,6 +26,7 @@ from components.hpo.study import (
     busy_seconds,
     finished,
     lose,
+    open_in_turn,
     open_study,
     search_parts,
     study_identity,
@@ -101,9 +102,9 @@ def run_search(
     search = question.search
     folds = _folds(question)
     identity = question.identity()
-    with open_place(state, identity, url, sole=True, bury=_burier(identity, search)) as place:
-        with place.turn():
-            study = open_study(place.storage, identity, search)
+    bury, lease = _burier(identity, search), search.lease_seconds
+    with open_place(state, identity, url, sole=True, lease=lease, bury=bury) as place:
+        study = open_in_turn(place, identity, search)
         _check_reusable(study, question)
         done = len(finished(study.get_trials(deepcopy=False)))
         print(f"study {identity}: {done} of {search.trials} trials are done", flush=True)
@@ -124,9 +125,9 @@ def help_search(question: Question, state: Path, name: str, *, url: str = "", fi
     """Work on the study as one of several workers until its budget is spent; return how many trials ran here."""
     identity = question.identity()
     search = question.search
-    with open_place(state, identity, url, sole=False, bury=_burier(identity, search)) as place:
-        with place.turn():
-            study = open_study(place.storage, identity, search)
+    bury, lease = _burier(identity, search), search.lease_seconds
+    with open_place(state, identity, url, sole=False, lease=lease, bury=bury) as place:
+        study = open_in_turn(place, identity, search)
         _check_reusable(study, question)
         if search.dry_run and not finished(study.get_trials(deepcopy=False)):
             _dry_run(question)

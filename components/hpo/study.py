@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from components.hpo.pruners import make_pruner
 from components.hpo.settings import Search, pruning
+from components.hpo.storage import Place, TurnLost
 
 INTERRUPTED = "interrupted"
 """Attribute of a trial whose worker died: it counts for nothing, and its point was given to another trial."""
@@ -64,6 +65,16 @@ def open_study(storage: BaseStorage, identity: str, search: Search) -> optuna.St
     )
 
 
+def open_in_turn(place: Place, identity: str, search: Search) -> optuna.Study:
+    """Open the study of `identity`, or make it, while no other worker does."""
+    while True:
+        try:
+            with place.turn():
+                return open_study(place.storage, identity, search)
+        except TurnLost:
+            continue  # held up in it: another worker has made the study meanwhile, or not
+
+
 def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Return the trials that count against the budget, those that run or wait among them."""
     return [
@@ -95,6 +106,12 @@ def lose(study: optuna.Study, trial: FrozenTrial) -> None:
         return  # it ended after all
     if again and trial.params:
         study.enqueue_trial(dict(trial.params), user_attrs={RETRY: trial.number})
+
+
+def is_lost(trial: FrozenTrial) -> bool:
+    """Return whether another worker took the trial's worker for dead and ended it."""
+    attributes = trial.user_attrs
+    return trial.state == TrialState.FAIL and (INTERRUPTED in attributes or attributes.get(FAILURE) == LOST_TWICE)
 
 
 def overdue(trial: FrozenTrial, lease_seconds: float) -> bool:

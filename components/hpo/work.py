@@ -20,7 +20,7 @@ from optuna.trial import Trial, TrialState
 from components.hpo.samplers import budget, free_point, make_sampler, point_of, taken
 from components.hpo.search_space import SearchSpace
 from components.hpo.settings import Search
-from components.hpo.storage import Place
+from components.hpo.storage import Place, TurnLost
 from components.hpo.study import (
     DUPLICATE,
     FAILURE,
@@ -28,6 +28,7 @@ from components.hpo.study import (
     LEASE,
     busy_seconds,
     counted,
+    is_lost,
     lose,
     overdue,
 )
@@ -94,20 +95,32 @@ class Worker:
     def _claim(self) -> tuple[Trial, dict[str, Any]] | None:
         """Return the next trial and its hyperparameters; None once there is none left and nobody else may leave one."""
         while True:
-            with self._place.turn():
-                self._bury()
-                trials = self._study.get_trials(deepcopy=False)
-                if self._search.minutes and busy_seconds(trials) >= self._search.minutes * 60:
-                    for trial in trials:
-                        if trial.state == TrialState.WAITING:  # a retry that the time does not allow
-                            self._end(trial._trial_id, INTERRUPTED)
-                elif any(trial.state == TrialState.WAITING for trial in trials):
-                    return self._ask(len(counted(trials)) - 1)
-                elif len(counted(trials)) < self._budget:
-                    return self._ask(len(counted(trials)))
-                if not any(trial.state == TrialState.RUNNING for trial in trials):
-                    return None
+            try:
+                with self._place.turn():
+                    claimed, over = self._look()
+            except (TurnLost, optuna.exceptions.UpdateFinishedTrialError):
+                # What was claimed in it runs out as the trial of a dead worker does, or did so already.
+                print(
+                    "held up for longer than the lease, in the study's turn: what was claimed is given up", flush=True
+                )
+                continue
+            if claimed or over:
+                return claimed
             time.sleep(_POLL)
+
+    def _look(self) -> tuple[tuple[Trial, dict[str, Any]] | None, bool]:
+        """Return the next trial if there is one now, and whether there will be none any more. The caller holds the turn."""
+        self._bury()
+        trials = self._study.get_trials(deepcopy=False)
+        if self._search.minutes and busy_seconds(trials) >= self._search.minutes * 60:
+            for trial in trials:
+                if trial.state == TrialState.WAITING:  # a retry that the time does not allow
+                    self._end(trial._trial_id, INTERRUPTED)
+        elif any(trial.state == TrialState.WAITING for trial in trials):
+            return self._ask(len(counted(trials)) - 1), False
+        elif len(counted(trials)) < self._budget:
+            return self._ask(len(counted(trials))), False
+        return None, not any(trial.state == TrialState.RUNNING for trial in trials)
 
     def _bury(self) -> None:
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -161,12 +174,7 @@ class Worker:
         try:
             with _Lease(self._study, trial, self._name, self._search.lease_seconds):
                 end = self._train(trial, sampled, report, reported)
-                with self._place.turn():
-                    if self._study._storage.get_trial(trial._trial_id).state.is_finished():
-                        raise _Taken
-                    for name, value in end.kept.items():
-                        trial.set_user_attr(name, value)
-                    self._study.tell(trial, end.values, state=end.state)
+                self._tell(trial, end)
         except (optuna.exceptions.UpdateFinishedTrialError, _Taken):
             # This process was held up for longer than its lease, and another worker has the trial now.
             print(f"trial {trial.number}: given up: its lease ran out, and another worker has its point", flush=True)
@@ -182,6 +190,22 @@ class Worker:
             metrics=dict(zip(self._search.objectives, end.values or (), strict=False)),
         )
         print(f"trial {trial.number}: {end.said}", flush=True)
+
+    def _tell(self, trial: Trial, end: _End) -> None:
+        """End the trial as it ended here, once. Raises _Taken or UpdateFinishedTrialError if another worker has ended it."""
+        while True:
+            try:
+                with self._place.turn():
+                    now = self._study._storage.get_trial(trial._trial_id)
+                    if is_lost(now):
+                        raise _Taken
+                    if not now.state.is_finished():
+                        for name, value in end.kept.items():
+                            trial.set_user_attr(name, value)
+                        self._study.tell(trial, end.values, state=end.state)
+                    return
+            except TurnLost:
+                continue  # told in the turn that was lost, or not
 
     def _train(self, trial: Trial, sampled: Mapping[str, Any], report: Report, reported: list[float]) -> _End:
         """Run the objective and return how the trial is to end."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from optuna.trial import Trial
+
 from components.hpo.search_space import parse_search_space
 from components.hpo.settings import parse_search
 from components.hpo.storage import open_place, take_url
-from components.hpo.study import lose, open_study
+from components.hpo.study import lose, open_in_turn, open_study
 from components.hpo.work import Report, Trained, Worker
 from components.tracking_file import open_tracking_file
 
@@ -21,7 +25,10 @@ NAME = "a-study"
 
 
 def main(given: dict[str, Any]) -> None:
-    """Work on the study: `state`, `name`, `trials`, `seconds` of a trial, and optionally `sampler`, `space`, `search`, `sole`."""
+    """Work on the study: `state`, `name`, `trials`, `seconds` of a trial, and optionally `sampler`, `space`, `search`, `sole`.
+
+    `stop`: the process stops itself once, in its first "trial" or in its first "turn" just after it has claimed a trial.
+    """
     seconds = given["seconds"]
     space = parse_search_space(given.get("space") or {"dropout": {"type": "uniform", "min": 0, "max": 0.9}})
     search = parse_search(
@@ -33,7 +40,24 @@ def main(given: dict[str, Any]) -> None:
         epochs=2,
     )
 
+    stops = [given.get("stop")]
+
+    def stop() -> None:
+        stops.clear()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    class Stopping(Worker):
+        def _ask(self, slot: int) -> tuple[Trial, dict[str, Any]]:
+            claimed = super()._ask(slot)
+            if stops == ["turn"]:
+                stop()
+            return claimed
+
     def objective(point: Mapping[str, Any], report: Report) -> Trained:
+        if stops == ["trial"]:
+            # So that the thread that renews the lease is not amid a line of the journal, of which nobody else could write the next.
+            with getattr(place.storage, "_thread_lock", contextlib.nullcontext()):
+                stop()
         for epoch in (1, 2):
             time.sleep(seconds / 2)
             report(epoch, point.get("dropout", 0.0))
@@ -46,13 +70,13 @@ def main(given: dict[str, Any]) -> None:
                 lose(study, trial)
 
     url = take_url(os.environ)
-    with open_place(Path(given["state"]), NAME, url, sole=given.get("sole", False), bury=bury) as place:
-        with place.turn():
-            study = open_study(place.storage, NAME, search)
+    lease = search.lease_seconds
+    with open_place(Path(given["state"]), NAME, url, sole=given.get("sole", False), lease=lease, bury=bury) as place:
+        study = open_in_turn(place, NAME, search)
         print("ready", flush=True)
         if given.get("wait"):
             sys.stdin.readline()
-        worker = Worker(study, place, space, search, objective, name=given["name"], tracking=open_tracking_file())
+        worker = Stopping(study, place, space, search, objective, name=given["name"], tracking=open_tracking_file())
         print(f"ran {worker.run()}", flush=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -69,6 +70,19 @@ class Team:
             child.stdin.flush()
         for child in children:
             assert child.wait(60) == 0
+
+    def stopped(self, child: subprocess.Popen[str]) -> subprocess.Popen[str]:
+        """Return it once it has stopped itself."""
+        found = os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert found is not None and found.si_code == os.CLD_STOPPED
+        return self.ready(child)
+
+    def go_on(self, child: subprocess.Popen[str]) -> str:
+        """Let one that has stopped go on, and return what it says until its end."""
+        child.send_signal(signal.SIGCONT)
+        said = child.communicate(timeout=60)[0]
+        assert child.returncode == 0, said
+        return said
 
     def trials(self) -> list[FrozenTrial]:
         with open_place(self.state, NAME, self._url, sole=False, bury=lambda storage: None) as place:
@@ -180,16 +194,38 @@ def test_a_killed_workers_trial_is_retried_once_by_who_lives(team: Team):
 
 def test_a_worker_that_was_held_up_gives_its_trial_up(team: Team):
     """Stopped for longer than its lease, it finds its trial with another, and drops what it has."""
-    held = team.ready(team.start("held", trials=1, seconds=0.5))
-    _wait_for(lambda: _running(team))
-    os.kill(held.pid, 19)  # SIGSTOP
+    held = team.stopped(team.start("held", trials=1, seconds=0.5, stop="trial"))
     other = team.ready(team.start("other", trials=1, seconds=0.1))
     assert other.wait(60) == 0
-    os.kill(held.pid, 18)  # SIGCONT
-    said = held.communicate(timeout=60)[0]
-    assert held.returncode == 0, said
+    said = team.go_on(held)
     assert "another worker has its point" in said
     assert [trial.state for trial in team.trials()] == [TrialState.FAIL, TrialState.COMPLETE]
+
+
+def test_a_worker_that_stands_still_in_its_turn_loses_it_on_a_database(tmp_path: Path, server: Callable[[], str]):
+    with _team(tmp_path, server()) as team:
+        held = team.stopped(team.start("held", trials=1, seconds=0.1, stop="turn"))
+        other = team.ready(team.start("other", trials=1, seconds=0.1))
+        assert other.wait(60) == 0
+        said = team.go_on(held)
+        assert "held up for longer than the lease" in said and "ran 0" in said
+        first, second = team.trials()
+    assert (first.state, second.state) == (TrialState.FAIL, TrialState.COMPLETE)
+    assert first.params == second.params
+
+
+def test_who_waits_for_one_that_stands_still_on_the_volume_is_told(tmp_path: Path):
+    with _team(tmp_path, "") as team:
+        held = team.stopped(team.start("held", trials=1, seconds=0.1, stop="turn"))
+        other = team.start("other", trials=1, seconds=0.1)
+        assert other.stdout is not None
+        assert "is it stopped or paused?" in other.stdout.readline()
+        team.go_on(held)
+        team.ready(other)
+        assert other.wait(60) == 0
+        states = [trial.state for trial in team.trials()]
+    # Whichever of the two comes first once the turn is free: the lease of the trial may have run out.
+    assert states in ([TrialState.COMPLETE], [TrialState.FAIL, TrialState.COMPLETE])
 
 
 def test_no_trial_begins_when_the_time_is_over(team: Team):
