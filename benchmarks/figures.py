@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import statistics
@@ -49,6 +50,38 @@ def faster(what: str, ours: Sequence[float], peer_name: str, peer: Sequence[floa
         f"≥ {least:g} × faster",
         factor >= least,
     )
+
+
+def by_turns(what: str, ours: Sequence[float], peer_name: str, peer: Sequence[float], least: float) -> Figure:
+    """Say how many times faster ours is, in milliseconds of paired rounds: the median of the pairs' ratios, with its 95 % interval.
+
+    The target is met where the whole interval is, and missed where none of it is; else the figure says that it is inconclusive.
+    """
+    ratios = [theirs / mine for mine, theirs in zip(ours, peer, strict=True)]
+    low, high = median_interval(ratios)
+    return Figure(
+        what + (" (inconclusive)" if low < least <= high else ""),
+        f"{statistics.median(ours):.1f} ms",
+        f"{peer_name}: {statistics.median(peer):.1f} ms",
+        f"{statistics.median(ratios):.2f} × faster ({low:.2f} to {high:.2f})",
+        f"≥ {least:g} × faster",
+        low >= least,
+    )
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the two of `values` that hold the median between them with 95 % confidence, by the sign test: whatever the distribution.
+
+    Raises ValueError for fewer than six values, which carry no such interval.
+    """
+    ordered, count = sorted(values), len(values)
+    left_out, tails = -1, 2.0 / 2**count  # of both sides, were the median beyond the smallest or the largest
+    while tails <= 0.05:
+        left_out += 1
+        tails += 2 * math.comb(count, left_out + 1) / 2**count
+    if left_out < 0:
+        raise ValueError(f"{count} rounds carry no 95 % interval, six do")
+    return ordered[left_out], ordered[-1 - left_out]
 
 
 def within(what: str, ours: Sequence[float], most: float, unit: str = "s") -> Figure:

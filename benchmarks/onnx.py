@@ -1,4 +1,4 @@
-"""What conversion buys: the NER factory's candidates beside PyTorch eager, measured in one run."""
+"""What conversion buys: INT8 files beside PyTorch eager, by turns on one machine."""
 
 from __future__ import annotations
 
@@ -8,54 +8,52 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command import intermodal
-from benchmarks.figures import Figure
-from components.benchmarker.report import markdown
+from benchmarks.command import compile_pipeline, intermodal
+from benchmarks.figures import Figure, by_turns
 
-_EXPERIMENT = {
-    "search": {"trials": 1, "epochs": 1},  # what is searched for changes no speed
-    "benchmark": {"requests": 200, "baseline_requests": 100, "thread_sweep": 1},
-}
+_PAIRS = 10
 _FASTER, _WITHIN = 3.0, 0.005
 
 
 def int8(folder: Path) -> list[Figure]:
-    """Run the factory with the default backbones; compare each INT8 file with PyTorch in the trainer's image: p50, test macro-F1."""
-    settings = folder / "onnx.yaml"
-    settings.write_text(json.dumps(_EXPERIMENT), encoding="utf-8")  # JSON is YAML
-    _, result = intermodal(Path("pipelines/ner.py"), "--config", settings, state=folder / "onnx")
-    document = json.loads(Path(result["artifacts"]["benchmark"]).read_text(encoding="utf-8"))
-    print(markdown(document), file=sys.stderr)
-    entries = {
-        f"{entry['backbone']} {entry['variant']}": entry for entry in (*document["candidates"], *document["baseline"])
-    }
+    """Train and convert the default backbones once; then time the INT8 files and PyTorch, each in its image, by turns: p50, test macro-F1.
+
+    A ratio is of two neighbouring steps on the same documents, the medians of their requests.
+    """
+    from benchmarks.onnx_pipeline import turns
+
+    _, result = intermodal(compile_pipeline(turns(_PAIRS), folder), state=folder / "onnx")
+    rounds = [
+        (_entries(result["artifacts"][f"int8_{number}"]), _entries(result["artifacts"][f"pytorch_{number}"]))
+        for number in range(_PAIRS)
+    ]
     return [
         figure
-        for found in document["comparisons"]
-        if found["name"].endswith(" int8") and found["than"].endswith(" pytorch")
-        for figure in _figures(found, entries[found["name"]], entries[found["than"]])
+        for backbone in rounds[0][0]
+        for figure in _figures(backbone, [(ours[backbone], peers[backbone]) for ours, peers in rounds])
     ]
 
 
-def _figures(found: Mapping[str, Any], ours: Mapping[str, Any], peer: Mapping[str, Any]) -> list[Figure]:
-    told = found["verdict"] == "faster"
-    change = found["change_of_macro_f1"]
+def _entries(path: str) -> dict[str, Mapping[str, Any]]:
+    """Return what a step measured, by backbone."""
+    document = json.loads(Path(path).read_text(encoding="utf-8"))
+    return {entry["backbone"]: entry for entry in document["candidates"]}
+
+
+def _figures(backbone: str, pairs: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[Figure]:
+    name = f"{backbone} int8"
+    ours, theirs = ([entry["latency_ms"]["p50"] for entry in side] for side in zip(*pairs, strict=True))
+    for mine, other in zip(ours, theirs, strict=True):
+        print(f"{name} {mine:.1f} ms, PyTorch {other:.1f} ms: {other / mine:.2f}", file=sys.stderr)
+    scores, peer = (entry["scores"]["test"]["macro_f1"] for entry in pairs[0])
     return [
+        by_turns(f"{name}, a document at p50", ours, "PyTorch eager", theirs, _FASTER),
         Figure(
-            f"{found['name']}, a document at p50"
-            + ("" if told else f" ({found['verdict']}: {found.get('why', 'noise')})"),
-            f"{ours['latency_ms']['p50']:.1f} ms",
-            f"PyTorch eager: {peer['latency_ms']['p50']:.1f} ms",
-            f"{found['speedup']:.2f} × faster ({found['low']:.2f} to {found['high']:.2f})",
-            f"≥ {_FASTER:g} × faster",
-            told and found["speedup"] >= _FASTER,
-        ),
-        Figure(
-            f"{found['name']}, test macro-F1",
-            f"{ours['scores']['test']['macro_f1']:.4f}",
-            f"PyTorch: {peer['scores']['test']['macro_f1']:.4f}",
-            f"{change:+.4f}",
+            f"{name}, test macro-F1",
+            f"{scores:.4f}",
+            f"PyTorch: {peer:.4f}",
+            f"{scores - peer:+.4f}",
             f"within {_WITHIN:g}",
-            abs(change) <= _WITHIN,
+            abs(scores - peer) <= _WITHIN,
         ),
     ]
