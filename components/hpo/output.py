@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from components.hpo.search import Outcome
 from components.hpo.settings import Search
 from components.hpo.storage import JOURNAL, open_journal
-from components.hpo.study import FAILURE, INTERRUPTED, RETRY
+from components.hpo.study import FAILURE, HYPERPARAMETERS, INTERRUPTED, RETRY
 from components.kfp_io import write_json
 
 _COLUMNS = ("trial", "state", "macro_f1", "epochs", "seconds")
@@ -21,7 +21,7 @@ _MORE_COLUMNS = ("latency_ms", "spread")
 
 def best_parameters(outcome: Outcome) -> dict[str, Any]:
     """Return the hyperparameters of the best trial, as the trainer takes them."""
-    return dict(outcome.best.user_attrs["hyperparameters"])
+    return dict(outcome.best.user_attrs[HYPERPARAMETERS])
 
 
 def write_study(folder: Path, outcome: Outcome, search: Search) -> None:
@@ -127,7 +127,7 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
         "epochs": len(reported),
         "reported": reported,
         "seconds": round(duration.total_seconds(), 3) if duration else None,
-        "hyperparameters": trial.user_attrs.get("hyperparameters", {}),
+        "hyperparameters": trial.user_attrs.get(HYPERPARAMETERS, {}),
         "failure": trial.user_attrs.get(FAILURE),
     }
     if complete and len(trial.values) > 1:

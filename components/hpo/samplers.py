@@ -15,7 +15,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from components.hpo.search_space import SearchSpace
 from components.hpo.settings import Search
+from components.hpo.study import HYPERPARAMETERS, counted
 
+_DRAWS = 1000
 Point = tuple[tuple[str, Any], ...]
 """Names and values of a trial's dimensions, sorted: what makes two trials the same."""
 
@@ -96,24 +98,39 @@ def budget(search: Search, space: SearchSpace) -> int:
     return search.trials if points is None else min(search.trials, len(points))
 
 
-def point_of(params: Mapping[str, Any]) -> Point:
-    """Return the point of a trial's parameters."""
-    return tuple(sorted(params.items()))
+def point_of(hyperparameters: Mapping[str, Any]) -> Point:
+    """Return the point of hyperparameters. Floats count by twelve digits: 0.1 + 0.2 is 0.3."""
+    return tuple(
+        (name, float(f"{value:.12g}") if isinstance(value, float) else value)
+        for name, value in sorted(hyperparameters.items())
+    )
 
 
 def taken(trials: Sequence[FrozenTrial]) -> set[Point]:
     """Return the points that have a score or are on their way to one: to run one again would tell nothing."""
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING)
-    return {point_of(_params(trial)) for trial in trials if trial.state in states}
+    return {point_of(_hyperparameters(trial)) for trial in trials if trial.state in states}
 
 
 def free_point(search: Search, slot: int, space: SearchSpace, trials: Sequence[FrozenTrial]) -> dict[str, Any] | None:
-    """Return a point of a finite space that no trial has had, drawn by the seed of `slot`; None if there is none."""
-    used = taken(trials) | {point_of(_params(trial)) for trial in trials if trial.state == TrialState.FAIL}
-    free = [point for point in space.points() or () if point_of(point) not in used]
-    return random.Random(_seed(search.seed, slot)).choice(free) if free else None
+    """Return a point that no trial has had, drawn evenly by the seed of `slot`, as the parameters of a trial.
+
+    None if all of a finite space are used, or if none was free of 1,000 that were drawn.
+    """
+    used = taken(trials) | {point_of(_hyperparameters(trial)) for trial in counted(trials)}
+    points, seed = space.points(), _seed(search.seed, slot)
+    if points is not None:
+        free = [point for point in points if point_of(point) not in used]
+        return random.Random(seed).choice(free) if free else None
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    for _ in range(_DRAWS):
+        trial = study.ask()
+        if point_of(space.sample(trial)) not in used:
+            return trial.params
+    return None
 
 
-def _params(trial: FrozenTrial) -> Mapping[str, Any]:
+def _hyperparameters(trial: FrozenTrial) -> Mapping[str, Any]:
     waiting: Mapping[str, Any] = trial.system_attrs.get("fixed_params", {})
-    return trial.params or waiting
+    found: Mapping[str, Any] = trial.user_attrs.get(HYPERPARAMETERS) or trial.params or waiting
+    return found

@@ -82,8 +82,12 @@ class _FileLock(BaseJournalFileLock):
 
     def acquire(self) -> bool:
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
-        _lock(self._descriptor, _PATIENCE)
-        _drop_half_written_line(self._journal)
+        try:
+            _lock(self._descriptor, _PATIENCE)
+            _drop_half_written_line(self._journal)
+        except BaseException:
+            self.release()  # else the next try of this very process would wait for it for ever
+            raise
         return True
 
     def release(self) -> None:

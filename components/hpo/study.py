@@ -6,7 +6,6 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import optuna
@@ -26,6 +25,11 @@ RETRY = "retry_of"
 FAILURE = "failure"
 LEASE = "lease"
 """Attribute of a running trial: [its worker, the time (seconds since 1970) until which the worker counts as alive]."""
+HYPERPARAMETERS = "hyperparameters"
+"""Attribute of a trial: what it trains with. Not its parameters: a number may be rounded to a grid, or the point be given."""
+BEGAN = "began"
+ENDED = "ended"
+"""Attributes of a trial: when it was claimed and when it was told, in seconds since 1970."""
 LOST_TWICE = "its worker died, as the one before it did on the same point"
 
 
@@ -92,20 +96,22 @@ def finished(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 def lose(study: optuna.Study, trial: FrozenTrial) -> None:
     """End a trial whose worker died, and give its point to one new trial, unless it was itself given that way.
 
-    The caller holds the study's turn. A kill between the two leaves no trial to retry, and the place in the budget is drawn anew.
+    The caller holds the study's turn. The new one comes first, and only if there is none: a kill between the two loses no point
+    and tries none twice.
     """
     storage = study._storage
     again = RETRY not in trial.user_attrs
     try:
         if again:
+            retried = {other.user_attrs.get(RETRY) for other in study.get_trials(deepcopy=False)}
+            if trial.params and trial.number not in retried:
+                study.enqueue_trial(dict(trial.params), user_attrs={RETRY: trial.number})
             storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
         else:
             storage.set_trial_user_attr(trial._trial_id, FAILURE, LOST_TWICE)
         storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
     except optuna.exceptions.UpdateFinishedTrialError:
         return  # it ended after all
-    if again and trial.params:
-        study.enqueue_trial(dict(trial.params), user_attrs={RETRY: trial.number})
 
 
 def is_lost(trial: FrozenTrial) -> bool:
@@ -114,26 +120,32 @@ def is_lost(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and (INTERRUPTED in attributes or attributes.get(FAILURE) == LOST_TWICE)
 
 
-def overdue(trial: FrozenTrial, lease_seconds: float) -> bool:
-    """Return whether the worker of a running trial has not been heard of for the time of its lease."""
+def overdue(trial: FrozenTrial) -> bool:
+    """Return whether the worker of a running trial has not been heard of for the time of its lease.
+
+    The caller holds the study's turn, so one without a lease is of a worker that lost the turn before it could take one.
+    """
     lease = trial.user_attrs.get(LEASE)
-    if lease is not None:
-        return float(lease[1]) < time.time()
-    started = trial.datetime_start or datetime.now()
-    return started.timestamp() + lease_seconds < time.time()
+    return lease is None or float(lease[1]) < time.time()
 
 
 def busy_seconds(trials: Sequence[FrozenTrial]) -> float:
     """Return for how long at least one trial ran. An interrupted one is left out: nobody saw when it ended."""
-    now = datetime.now()
-    spans = sorted(
-        (trial.datetime_start, trial.datetime_complete or now)
-        for trial in counted(trials)
-        if trial.datetime_start is not None
-    )
-    total, until = 0.0, None
+    spans = sorted(_span(trial) for trial in counted(trials) if trial.datetime_start is not None)
+    total, until = 0.0, 0.0
     for start, end in spans:
-        begin = start if until is None else max(start, until)
-        total += max(0.0, (end - begin).total_seconds())
-        until = end if until is None else max(until, end)
+        total += max(0.0, end - max(start, until))
+        until = max(end, until)
     return total
+
+
+def _span(trial: FrozenTrial) -> tuple[float, float]:
+    """Return when a trial began and ended, in seconds since 1970: Optuna's own times are of each worker's time zone."""
+    attributes = trial.user_attrs
+    assert trial.datetime_start is not None
+    start = attributes.get(BEGAN, trial.datetime_start.timestamp())
+    if not trial.state.is_finished():
+        return start, time.time()
+    if ENDED in attributes:
+        return start, attributes[ENDED]
+    return start, start + (trial.duration.total_seconds() if trial.duration else 0.0)

@@ -22,8 +22,11 @@ from components.hpo.search_space import SearchSpace
 from components.hpo.settings import Search
 from components.hpo.storage import Place, TurnLost
 from components.hpo.study import (
+    BEGAN,
     DUPLICATE,
+    ENDED,
     FAILURE,
+    HYPERPARAMETERS,
     INTERRUPTED,
     LEASE,
     busy_seconds,
@@ -36,8 +39,6 @@ from components.tracking_file import TrackingFile
 
 _POLL = 0.5
 """Seconds between looks at trials of other workers, once nothing else is left to do."""
-_DRAWS = 5
-"""Draws of a space without end until a point is run that another trial has had."""
 
 
 class TrialFailed(Exception):
@@ -56,6 +57,8 @@ Report = Callable[[int, float], None]
 """`report(step, score)`: steps from 1 on. Raises what ends the trial early."""
 Objective = Callable[[Mapping[str, Any], Report], Trained]
 """Runs one trial of the hyperparameters. Raises TrialFailed."""
+_Claim = tuple[Trial, dict[str, Any]]
+"""A trial and its hyperparameters."""
 
 
 class Worker:
@@ -83,6 +86,7 @@ class Worker:
         self._given = given
         self._tracking = tracking or TrackingFile("")
         self._budget = budget(search, space) if given is None else search.trials
+        self._exhausted = False
 
     def run(self) -> int:
         """Run trials until the budget is spent and no other worker runs one; return how many ran here."""
@@ -92,7 +96,7 @@ class Worker:
             done += 1
         return done
 
-    def _claim(self) -> tuple[Trial, dict[str, Any]] | None:
+    def _claim(self) -> _Claim | None:
         """Return the next trial and its hyperparameters; None once there is none left and nobody else may leave one."""
         while True:
             try:
@@ -108,46 +112,53 @@ class Worker:
                 return claimed
             time.sleep(_POLL)
 
-    def _look(self) -> tuple[tuple[Trial, dict[str, Any]] | None, bool]:
+    def _look(self) -> tuple[_Claim | None, bool]:
         """Return the next trial if there is one now, and whether there will be none any more. The caller holds the turn."""
         self._bury()
         trials = self._study.get_trials(deepcopy=False)
+        waits = any(trial.state == TrialState.WAITING for trial in trials)
+        claimed = None
         if self._search.minutes and busy_seconds(trials) >= self._search.minutes * 60:
             for trial in trials:
                 if trial.state == TrialState.WAITING:  # a retry that the time does not allow
                     self._end(trial._trial_id, INTERRUPTED)
-        elif any(trial.state == TrialState.WAITING for trial in trials):
-            return self._ask(len(counted(trials)) - 1), False
-        elif len(counted(trials)) < self._budget:
-            return self._ask(len(counted(trials))), False
-        return None, not any(trial.state == TrialState.RUNNING for trial in trials)
+        elif waits:
+            claimed = self._ask(len(counted(trials)) - 1, waits=True)
+        elif len(counted(trials)) < self._budget and not self._exhausted:
+            claimed = self._ask(len(counted(trials)), waits=self._given is not None)
+            self._exhausted = claimed is None
+        return claimed, not any(trial.state == TrialState.RUNNING for trial in trials)
 
     def _bury(self) -> None:
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if overdue(trial, self._search.lease_seconds):
+            if overdue(trial):
                 print(f"trial {trial.number}: its worker has not been heard of", flush=True)
                 self._tracking.trial(trial.number, "FAIL", study=self._study.study_name)
                 lose(self._study, trial)
 
-    def _ask(self, slot: int) -> tuple[Trial, dict[str, Any]]:
-        """Return a new trial at a point that no other has, or had. The caller holds the turn."""
-        for draw in range(_DRAWS + 1):
-            before = self._study.get_trials(deepcopy=False)
-            waits = any(trial.state == TrialState.WAITING for trial in before)
-            if not waits and self._given is None and (draw or self._search.sampler == "grid"):
+    def _ask(self, slot: int, *, waits: bool) -> _Claim | None:
+        """Return a new trial, at a point that no other has or had; None if there seems to be no such point.
+
+        `waits`: whether its point is fixed already. The caller holds the turn.
+        """
+        before = self._study.get_trials(deepcopy=False)
+        for fixed in (waits, True):
+            if not waits and (fixed or self._search.sampler == "grid"):
                 point = free_point(self._search, slot, self._space, before)
-                if point is not None:
-                    self._study.enqueue_trial(point)
-                    waits = True
-            # The first draw is the one that an uninterrupted study would make; those after it must differ.
-            self._study.sampler = make_sampler(self._search, slot + draw * 1_000_003)
+                if point is None:
+                    return None
+                self._study.enqueue_trial(point)
+                fixed = True
+            self._study.sampler = make_sampler(self._search, slot)
             trial = self._study.ask()
-            trial.set_user_attr(LEASE, [self._name, time.time() + self._search.lease_seconds])
+            now = time.time()
+            trial.set_user_attr(LEASE, [self._name, now + self._search.lease_seconds])
+            trial.set_user_attr(BEGAN, now)
             sampled = self._space.sample(trial) if self._given is None else dict(self._given)
-            if waits or draw == _DRAWS or self._given is not None or point_of(trial.params) not in taken(before):
+            if fixed or point_of(sampled) not in taken(before):
                 break
             self._end(trial._trial_id, DUPLICATE)
-        trial.set_user_attr("hyperparameters", sampled)
+        trial.set_user_attr(HYPERPARAMETERS, sampled)
         return trial, sampled
 
     def _end(self, trial_id: int, why: str) -> None:
@@ -200,7 +211,7 @@ class Worker:
                     if is_lost(now):
                         raise _Taken
                     if not now.state.is_finished():
-                        for name, value in end.kept.items():
+                        for name, value in {**end.kept, ENDED: time.time()}.items():
                             trial.set_user_attr(name, value)
                         self._study.tell(trial, end.values, state=end.state)
                     return

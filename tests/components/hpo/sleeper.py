@@ -27,9 +27,13 @@ NAME = "a-study"
 def main(given: dict[str, Any]) -> None:
     """Work on the study: `state`, `name`, `trials`, `seconds` of a trial, and optionally `sampler`, `space`, `search`, `sole`.
 
+    A trial without the dimension `dropout` scores 1, all others their dropout. `zone`: the time zone of the worker's machine.
     `stop`: the process stops itself once, in its first "trial" or in its first "turn" just after it has claimed a trial.
     """
     seconds = given["seconds"]
+    if "zone" in given:
+        os.environ["TZ"] = given["zone"]
+        time.tzset()
     space = parse_search_space(given.get("space") or {"dropout": {"type": "uniform", "min": 0, "max": 0.9}})
     search = parse_search(
         {"lease_seconds": 2, **given.get("search", {})},
@@ -47,8 +51,8 @@ def main(given: dict[str, Any]) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
     class Stopping(Worker):
-        def _ask(self, slot: int) -> tuple[Trial, dict[str, Any]]:
-            claimed = super()._ask(slot)
+        def _ask(self, slot: int, *, waits: bool) -> tuple[Trial, dict[str, Any]] | None:
+            claimed = super()._ask(slot, waits=waits)
             if stops == ["turn"]:
                 stop()
             return claimed
@@ -60,8 +64,8 @@ def main(given: dict[str, Any]) -> None:
                 stop()
         for epoch in (1, 2):
             time.sleep(seconds / 2)
-            report(epoch, point.get("dropout", 0.0))
-        return Trained((point.get("dropout", 0.0),))
+            report(epoch, point.get("dropout", 1.0))
+        return Trained((point.get("dropout", 1.0),))
 
     def bury(storage: Any) -> None:
         study = open_study(storage, NAME, search)

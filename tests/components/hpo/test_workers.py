@@ -18,8 +18,8 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from components.hpo.storage import URL, open_place
-from components.hpo.study import LEASE, RETRY, counted, overdue
+from components.hpo.storage import URL, open_journal, open_place
+from components.hpo.study import HYPERPARAMETERS, LEASE, RETRY, counted, lose, overdue
 from components.tracking_file import VARIABLE as TRACKING
 from tests.components.hpo.sleeper import NAME
 from tests.support.postgres import postgres
@@ -146,6 +146,32 @@ def test_workers_share_a_budget_and_never_a_point(team: Team):
     assert len(workers) > 1, "one worker had all: the test shows nothing"
 
 
+def test_a_single_point_of_a_space_without_end_is_run_once(tmp_path: Path):
+    """The one point without a dropout is the best by far, so TPE draws it again and again."""
+    space = {
+        "batch_size": {"type": "choice", "values": [4, 8]},
+        "dropout": {"type": "uniform", "min": 0, "max": 0.5, "when": {"batch_size": 4}},
+    }
+    with _team(tmp_path, "") as team:
+        children = [team.start(str(name), trials=16, seconds=0, space=space) for name in range(2)]
+        for child in children:
+            team.ready(child)
+            said = child.communicate(timeout=60)[0]
+            assert child.returncode == 0, said
+        trials = counted(team.trials())
+    assert len(trials) == 16
+    assert len({json.dumps(trial.params) for trial in trials}) == 16
+
+
+def test_workers_stop_when_a_space_has_no_more_points(tmp_path: Path):
+    """Numbers that are rounded to a grid look endless to Optuna; the same hyperparameters are the same point all the same."""
+    space = {"dropout": {"type": "qloguniform", "min": 0.1, "max": 0.3, "q": 0.1}}
+    with _team(tmp_path, "") as team:
+        worker = team.ready(team.start("one", trials=9, seconds=0, space=space))
+        assert "ran 3" in worker.communicate(timeout=60)[0]
+        assert sorted(trial.user_attrs[HYPERPARAMETERS]["dropout"] for trial in counted(team.trials())) == [0.1, 0.2, 0.3]
+
+
 def test_four_workers_take_a_quarter_of_the_time(tmp_path: Path):
     """`make bench NAMES=workers` measures the factor; here it is only shown that workers do not wait for each other."""
     with _team(tmp_path, "") as team:
@@ -174,10 +200,12 @@ def test_a_killed_workers_trial_is_retried_once_by_who_lives(team: Team):
     victim.kill()
     victim.wait()
     # On a volume the kernel says at once that nobody works on the study; a database learns it when the lease has run out.
-    _wait_for(lambda: all(overdue(trial, 2) for trial in team.trials()))
+    _wait_for(lambda: all(overdue(trial) for trial in team.trials()))
     lone = team.ready(team.start("survivor", trials=2, seconds=600))
     # A second death on the same point: it is not tried a third time.
-    _wait_for(lambda: [trial for trial in team.trials() if RETRY in trial.user_attrs and LEASE in trial.user_attrs])
+    _wait_for(
+        lambda: [trial for trial in team.trials() if RETRY in trial.user_attrs and HYPERPARAMETERS in trial.user_attrs]
+    )
     lone.kill()
     lone.wait()
     last = team.ready(team.start("last", trials=2, seconds=0.1))
@@ -190,6 +218,42 @@ def test_a_killed_workers_trial_is_retried_once_by_who_lives(team: Team):
     ]
     first, second, third = team.trials()
     assert first.params == second.params != third.params
+
+
+def test_a_point_that_was_already_given_on_is_not_given_on_twice(tmp_path: Path):
+    """As after a kill between the two writes: its point waits for a worker already, and it still runs."""
+    storage = open_journal(tmp_path)
+    study = optuna.create_study(storage=storage, study_name=NAME)
+    trial = study.ask()
+    trial.suggest_float("dropout", 0, 1)
+    study.enqueue_trial(trial.params, user_attrs={RETRY: 0})
+    for _ in range(2):  # and a worker that was told of its death twice
+        lose(study, study.get_trials()[0])
+    first, second = study.get_trials()
+    assert (first.state, second.state) == (TrialState.FAIL, TrialState.WAITING)
+
+
+def test_the_time_of_a_study_is_the_same_in_all_time_zones(tmp_path: Path):
+    with _team(tmp_path, "") as team:
+        team.ready(team.start("west", trials=2, seconds=600, zone="W+5"))
+        _wait_for(lambda: _running(team))
+        team.ready(team.start("east", trials=2, seconds=0.1, zone="E-5", search={"minutes": 10}))
+        _wait_for(lambda: [trial for trial in team.trials() if trial.state == TrialState.COMPLETE])
+
+
+def test_a_worker_goes_on_when_the_database_drops_its_connections(tmp_path: Path, server: Callable[[], str]):
+    import psycopg
+
+    url = server()
+    with _team(tmp_path, url) as team:
+        worker = team.ready(team.start("one", trials=1, seconds=2))
+        _wait_for(lambda: _running(team))
+        with psycopg.connect(url, autocommit=True) as connection:
+            others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid != pg_backend_pid()"
+            assert len(connection.execute(others).fetchall()) >= 1
+        said = worker.communicate(timeout=60)[0]
+        assert worker.returncode == 0, said
+        assert [trial.state for trial in team.trials()] == [TrialState.COMPLETE]
 
 
 def test_a_worker_that_was_held_up_gives_its_trial_up(team: Team):
@@ -229,7 +293,7 @@ def test_who_waits_for_one_that_stands_still_on_the_volume_is_told(tmp_path: Pat
 
 
 def test_no_trial_begins_when_the_time_is_over(team: Team):
-    team.ready(team.start("one", trials=1000, seconds=0.2, search={"minutes": 1 / 60})).wait(60)
+    assert team.ready(team.start("one", trials=1000, seconds=0.2, search={"minutes": 1 / 60})).wait(60) == 0
     trials = team.trials()
     assert all(trial.state == TrialState.COMPLETE for trial in trials)
     assert 2 <= len(trials) <= 6
@@ -256,7 +320,7 @@ def _running(team: Team) -> bool:
     if not team._url and not path.exists():
         return False
     try:
-        return any(trial.state == TrialState.RUNNING and LEASE in trial.user_attrs for trial in team.trials())
+        return any(trial.state == TrialState.RUNNING and HYPERPARAMETERS in trial.user_attrs for trial in team.trials())
     except KeyError:
         return False  # there is no study yet
 
