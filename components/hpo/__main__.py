@@ -57,6 +57,7 @@ def main(argv: Sequence[str]) -> None:
     question = Question(load_data(arguments.dataset), arguments.backbone, space, settings, search)
     state, file = mounted(arguments.state), open_tracking_file()
     if arguments.worker is not None:
+        _check_shared(url)
         done = help_search(question, state, arguments.worker, url=url, file=file)
         write_json(arguments.done, {"worker": arguments.worker, "trials": done})
         print(f"worker {arguments.worker}: {done} trials; the study's budget is spent")
@@ -71,6 +72,15 @@ def main(argv: Sequence[str]) -> None:
             _write(arguments, run_search(question, Path(alone), given=given, tracking=tracking, file=file), question)
     else:
         _write(arguments, run_search(question, state, url=url, file=file), question)
+
+
+def _check_shared(url: str) -> None:
+    """Raise StepError for workers on AzureML without a database: their jobs have nodes of their own, and blobs have no file locks."""
+    if not url and "AZUREML_RUN_ID" in os.environ:
+        raise StepError(
+            "workers on AzureML share a study only in a database, and none is given",
+            hint="a secret intermodal-hpo with a key storage-url, the address of a PostgreSQL",
+        )
 
 
 def _write(arguments: argparse.Namespace, outcome: Outcome, question: Question) -> None:

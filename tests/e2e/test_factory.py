@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -234,7 +235,7 @@ def test_bad_data_fails_its_step_with_the_place_and_leaves_no_result(state: Path
 
 
 def test_a_search_that_was_stopped_goes_on_where_it_stood(state: Path):
-    """Ctrl-C in the second trial; the next run finds the study on its volume, and its first trial done."""
+    """Ctrl-C in the second trial; the next run's two workers find the study on its volume, and its first trial done."""
     arguments = ("run", "pipelines/ner.py", "--config", str(SMOKE), "--plain", "--arg", "search.trials=3")
     arguments += ("--arg", "search.epochs=25", "--arg", "search.pruner=none", "--arg", "training.patience=0")
     child = subprocess.Popen(command(state, *arguments), cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -244,10 +245,12 @@ def test_a_search_that_was_stopped_goes_on_where_it_stood(state: Path):
     child.communicate(timeout=120)
     assert child.returncode == 130
     assert any("trial 0: macro-F1" in line for line in seen)
-    done = intermodal(state, *arguments)
+    done = intermodal(state, *arguments, "--arg", "workers=2")
     assert done.returncode == 0, done.stderr
-    assert "1 of 3 trials are done" in done.stderr
-    assert "trial 0:" not in done.stderr.partition("1 of 3 trials are done")[2]
+    ran = dict(re.findall(r"worker ([01]): (\d+) trials; the study's budget is spent", done.stderr))
+    assert sorted(ran) == ["0", "1"] and sum(map(int, ran.values())) == 2
+    assert "3 of 3 trials are done" in done.stderr
+    assert "trial 0:" not in done.stderr
     studies = list((state / "volumes" / "intermodal-studies").glob("*/journal.log"))
     assert studies and all(study.stat().st_size > 0 for study in studies)
 

@@ -166,6 +166,8 @@ def test_a_worker_works_and_the_search_closes_what_it_left(run_step, place, tmp_
         assert trial["macro_f1"] == pytest.approx(sum(trial["folds"]) / 3)
         assert trial["spread"] > 0
     refused(run_step("hpo", argv(trials=9, epochs=2, search={"mode": "reuse"}), place), "mode reuse", "0 of 9 trials")
+    alone = run_step("hpo", [*command, "--worker", "1", "--done", "/out/d"], place, env={"AZUREML_RUN_ID": "job"})
+    refused(alone, "workers on AzureML share a study only in a database", "intermodal-hpo")
 
 
 def test_two_objectives_give_a_front_and_the_stated_choice(run_step, place, tmp_path):

@@ -169,7 +169,11 @@ def test_workers_stop_when_a_space_has_no_more_points(tmp_path: Path):
     with _team(tmp_path, "") as team:
         worker = team.ready(team.start("one", trials=9, seconds=0, space=space))
         assert "ran 3" in worker.communicate(timeout=60)[0]
-        assert sorted(trial.user_attrs[HYPERPARAMETERS]["dropout"] for trial in counted(team.trials())) == [0.1, 0.2, 0.3]
+        assert sorted(trial.user_attrs[HYPERPARAMETERS]["dropout"] for trial in counted(team.trials())) == [
+            0.1,
+            0.2,
+            0.3,
+        ]
 
 
 def test_four_workers_take_a_quarter_of_the_time(tmp_path: Path):
