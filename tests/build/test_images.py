@@ -153,7 +153,25 @@ def test_equal_inputs_build_once_and_a_change_builds_again(tiny: Path, tmp_path:
         assert len(client.images.get(third.id).labels[INPUTS]) == 64
 
 
-def test_two_builds_of_one_commit_are_the_same_files(tiny: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def packed(tiny: Path) -> Path:
+    """The same with a real step's Dockerfile and packages."""
+    name = "tiny-build-test"
+    text = (PROJECT / "images/selector/Dockerfile").read_text()
+    (tiny / f"images/{name}/Dockerfile").write_text(text.replace("selector", name))
+    shutil.copytree(
+        PROJECT / "components", tiny / "components", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copytree(PROJECT / "requirements", tiny / "requirements", dirs_exist_ok=True)
+    shutil.copytree(PROJECT / "components/selector", tiny / f"components/{name}", dirs_exist_ok=True)
+    return tiny
+
+
+@pytest.mark.parametrize("project", ["tiny", "packed"])
+def test_two_builds_of_one_commit_are_the_same_files(
+    project: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    tiny = request.getfixturevalue(project)
     with closing(connect()) as client:
         made = []
         for name in ("one", "other"):

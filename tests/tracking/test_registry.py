@@ -3,10 +3,16 @@
 import hashlib
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.request import Request, urlopen
 
 import numpy as np
 import onnx
@@ -168,8 +174,6 @@ def lab(run: Run, tmp_path: Path, server: str, client: MlflowClient, monkeypatch
 def test_a_champion_is_a_version_that_mlflow_loads_and_serves(lab: Lab, tmp_path: Path) -> None:
     import mlflow.onnx
     import mlflow.pyfunc
-    from fastapi.testclient import TestClient
-    from mlflow.pyfunc.scoring_server import init
 
     given = write_given(tmp_path / "given")
     run = lab.factory(given)
@@ -191,8 +195,38 @@ def test_a_champion_is_a_version_that_mlflow_loads_and_serves(lab: Lab, tmp_path
     expected = onnxruntime.InferenceSession(str(original)).run(None, feed)[0]
     np.testing.assert_array_equal(model.predict(feed)["logits"], expected)
     body = {"inputs": {name: value.tolist() for name, value in feed.items()}}
-    answer = TestClient(init(model)).post("/invocations", json=body)  # the application of `mlflow models serve`
-    np.testing.assert_allclose(answer.json()["predictions"]["logits"], expected)
+    with served(done.uri) as address:
+        request = Request(f"{address}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urlopen(request, timeout=60) as answer:
+            predictions = json.load(answer)["predictions"]
+    np.testing.assert_allclose(predictions["logits"], expected)
+
+
+@contextmanager
+def served(uri: str) -> Iterator[str]:
+    """The address of `mlflow models serve`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = ["models", "serve", "--model-uri", uri, "--env-manager", "local", "--port", str(port), "--workers", "1"]
+    activated = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }  # it looks for uvicorn there
+    child = subprocess.Popen([sys.executable, "-m", "mlflow", *words], env=activated, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urlopen(f"http://127.0.0.1:{port}/ping", timeout=5):
+                    break
+            except OSError:
+                assert child.poll() is None and time.monotonic() < deadline, "it does not serve"
+                time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(child.pid, signal.SIGTERM)
+        child.wait(30)
 
 
 def test_a_version_tells_its_lineage_and_its_card_says_what_is_on_record(lab: Lab, tmp_path: Path) -> None:
