@@ -59,7 +59,7 @@ def find_garbage(database: Database, state: StateFolder, store: Store, policy: P
     needed = {digest for digest, names in users(database).items() if any(_stays(name, gone, dropped) for name in names)}
     entries = {digest: size_of(store.path(digest).parent) for digest in store.digests() if digest not in needed}
     folders = state.root / "volumes"
-    volumes = {path.name: size_of(path) for path in sorted(folders.iterdir())} if folders.is_dir() else {}
+    volumes = {path.name: size_of(path) for path in sorted(folders.glob("[!.]*"))} if folders.is_dir() else {}
     return Garbage(runs, cache, entries, volumes)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from intermodal.engine.naming import safe_name
+from intermodal.engine.replace import mend
 from intermodal.engine.temporary import Temporary
 from intermodal.errors import BadInput
 
@@ -96,6 +97,7 @@ class StateFolder:
         parts = [safe_name(part) for part in (claim, *filter(None, sub_path.split("/")))]
         folder = self.root / "volumes"
         folder.mkdir(exist_ok=True)
+        mend(folder)
         descriptor = os.open(folder, _FOLDER)
         try:
             for part in parts:
