@@ -7,28 +7,13 @@ a snapshot's file that was half copied by other means does not have the hash of 
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import sqlite3
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Iterator
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from intermodal.backup.places import Place, explained
-from intermodal.errors import BadInput, EnvironmentProblem
+from intermodal.backup.places import Place
 
-_SCHEMA = 1
-_SQLITE = b"SQLite format 3\x00"
-_BESIDE_SQLITE = ("-wal", "-shm", "-journal")
-_BLOCK = 2**20
-
-Say = Callable[[str], None]
+SCHEMA = 1
 
 
 class _Strict(BaseModel):
@@ -47,7 +32,7 @@ class Snapshot(_Strict):
 
     schema_version: int
     created: str
-    """UTC, as in the file's name: `20260102T030405Z`."""
+    """UTC, as in the file's name: `20260102T030405.678901Z`; older ones have whole seconds."""
     folders: dict[str, list[File]]
 
     @property
@@ -55,96 +40,31 @@ class Snapshot(_Strict):
         return (file for files in self.folders.values() for file in files)
 
 
-@dataclass(frozen=True)
-class Sent:
-    """What a backup did."""
-
-    snapshot: str
-    files: int
-    bytes: int
-    new_files: int
-    """Files whose content was not at the place before."""
-    new_bytes: int
-
-
 class Damaged(Exception):
     """Something of a snapshot is not at the place as it was put there."""
 
 
-def back_up(folders: Mapping[str, Path], place: Place, say: Say) -> Sent:
-    """Take a snapshot of folders, safe while they are in use, and read back what was written.
-
-    An SQLite database is copied by SQLite itself; of a file that only grows, a beginning is copied. Links, sockets and the like are left
-    out and said. Raises BadInput for a folder that is not there, EnvironmentProblem.
-    """
-    listed: dict[str, list[File]] = {}
-    new: list[int] = []
-    with explained(place.address, "written"), tempfile.TemporaryDirectory(prefix="intermodal-backup-") as scratch:
-        copy = Path(scratch, "copy")
-        for name, folder in folders.items():
-            if not folder.is_dir():
-                raise BadInput(f"{folder}: there is no such folder")
-            listed[name] = []
-            for path in _files(folder, say):
-                try:
-                    digest = _copy(path, copy)
-                except FileNotFoundError:
-                    continue  # gone since it was listed: it is no part of this time's folder
-                size = copy.stat().st_size
-                if _send(place, digest, size, copy):
-                    new.append(size)
-                listed[name].append(File(path=path.relative_to(folder).as_posix(), size=size, sha256=digest))
-        created = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        snapshot = Snapshot(schema_version=_SCHEMA, created=created, folders=listed)
-        content = snapshot.model_dump_json(indent=1).encode()
-        copy.write_bytes(content)
-        name = f"snapshots/{created}-{hashlib.sha256(content).hexdigest()}.json"
-        place.put(name, copy)
-        _read(place, name)
-    files = list(snapshot.files)
-    return Sent(name, len(files), sum(file.size for file in files), len(new), sum(new))
+def object_name(digest: str) -> str:
+    """Return the name of what has this sha256."""
+    return f"objects/{digest[:2]}/{digest}"
 
 
-def restore(
-    place: Place, targets: Callable[[str], Path], wanted: list[str], say: Say, *, force: bool
-) -> dict[str, Path]:
-    """Bring folders (all if none is named) back from the newest whole snapshot; return where they are now.
-
-    Each appears whole or not at all. Snapshots that are not whole are said and passed over. Raises BadInput if no snapshot has them, or
-    if a folder is there already and holds something, unless `force`; EnvironmentProblem.
-    """
-    with explained(place.address, "read"):
-        for name in reversed(place.names("snapshots")):
-            try:
-                snapshot = _read(place, name)
-                missing = sorted(set(wanted) - snapshot.folders.keys())
-                if missing:
-                    raise Damaged(f"it has no {missing[0]}; it has {', '.join(snapshot.folders) or 'nothing'}")
-                return _restore(place, snapshot, targets, wanted or list(snapshot.folders), force)
-            except Damaged as error:
-                say(f"passing over {name}: {error}")
-    raise BadInput(f"{place.address}: holds no whole snapshot" + (f" of {', '.join(wanted)}" if wanted else ""))
+def snapshot_names(place: Place) -> list[str]:
+    """Return the names of all snapshots, oldest first. Raises EnvironmentProblem."""
+    return sorted((name for name in place.names("snapshots") if name.endswith(".json")), key=_age)
 
 
-def snapshots(place: Place) -> list[tuple[str, str | None]]:
-    """Return the names of snapshots, oldest first, each with what is wrong with it (by the sizes that the place tells)."""
-    found: list[tuple[str, str | None]] = []
-    with explained(place.address, "read"):
-        for name in place.names("snapshots"):
-            try:
-                _check_sizes(place, _read(place, name))
-                found.append((name, None))
-            except Damaged as error:
-                found.append((name, str(error)))
-    return found
+def _age(name: str) -> tuple[str, str]:
+    """Return what sorts names by time: without the Z, whole seconds come before a fraction of the same second."""
+    return name.partition("-")[0].removesuffix("Z"), name
 
 
-# Reading
-
-
-def _read(place: Place, name: str) -> Snapshot:
-    with place.open(name) as stream:
-        content = stream.read()
+def read_snapshot(place: Place, name: str) -> Snapshot:
+    """Read a snapshot. Raises Damaged, EnvironmentProblem."""
+    try:
+        content = b"".join(place.blocks(name))
+    except FileNotFoundError as error:
+        raise Damaged("its file is missing") from error
     digest = name.removesuffix(".json").rpartition("-")[2]
     if hashlib.sha256(content).hexdigest() != digest:
         raise Damaged("its file is not whole")
@@ -152,133 +72,46 @@ def _read(place: Place, name: str) -> Snapshot:
         snapshot = Snapshot.model_validate_json(content)
     except ValidationError as error:
         raise Damaged(f"this version cannot read it: {error.errors()[0]['msg']}") from error
-    if snapshot.schema_version != _SCHEMA:
-        raise Damaged(f"it has schema {snapshot.schema_version}, this version reads {_SCHEMA}")
+    if snapshot.schema_version != SCHEMA:
+        raise Damaged(f"it has schema {snapshot.schema_version}, this version reads {SCHEMA}")
     return snapshot
 
 
-def _check_sizes(place: Place, snapshot: Snapshot) -> None:
-    for file in snapshot.files:
-        size = place.size(_object(file.sha256))
-        if size != file.size:
-            raise Damaged(f"{file.path} is {'missing' if size is None else f'{size} of {file.size} bytes'}")
-
-
-def _restore(
-    place: Place, snapshot: Snapshot, targets: Callable[[str], Path], names: list[str], force: bool
-) -> dict[str, Path]:
-    places = {name: targets(name) for name in names}
-    for target in places.values():
-        if target.exists() and (not target.is_dir() or any(target.iterdir())) and not force:
-            raise BadInput(f"{target}: is there already and holds something", hint="--force replaces it")
-    made: dict[str, Path] = {}
+def check_object(place: Place, file: File, *, content: bool = True) -> str:
+    """Return what is wrong with a file's content at the place, by its size and, if `content`, by reading it; empty: nothing."""
+    size = place.size(object_name(file.sha256))
+    if size is None:
+        return "missing"
+    if size != file.size:
+        return f"{size} of {file.size} bytes"
+    if not content:
+        return ""
+    seen = hashlib.sha256()
     try:
-        for name, target in places.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            made[name] = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-            for file in snapshot.folders[name]:
-                _fetch(place, file, made[name])
-        for name, target in places.items():
-            _exchange(made[name], target)
-    finally:
-        for folder in made.values():
-            shutil.rmtree(folder, ignore_errors=True)
-    return places
-
-
-def _fetch(place: Place, file: File, folder: Path) -> None:
-    path = folder / file.path
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise Damaged(f"{file.path} leads out of its folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with place.open(_object(file.sha256)) as stream, path.open("xb") as copy:
-            digest = _pour(stream, copy)
-    except FileNotFoundError as error:
-        raise Damaged(f"{file.path} is missing") from error
-    if digest != file.sha256:
-        raise Damaged(f"{file.path} is not what was put there")
-
-
-def _exchange(new: Path, target: Path) -> None:
-    """Put a folder in another's place; what was there goes last."""
-    new.chmod(0o1777)  # a volume: steps of any uid write in it
-    old = target.with_name(f".{target.name}-old-{os.getpid()}")
-    if target.exists():
-        target.rename(old)
-    new.rename(target)
-    if old.exists():
-        shutil.rmtree(old)
-
-
-# Writing
-
-
-def _files(folder: Path, say: Say) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            say(f"{path}: is no file, left out")
-        elif path.is_file() and not _is_of_sqlite(path):
-            yield path
-
-
-def _is_of_sqlite(path: Path) -> bool:
-    """Whether a file is what SQLite keeps beside a database: the copy that SQLite makes has all of it in one file."""
-    for ending in _BESIDE_SQLITE:
-        if path.name.endswith(ending):
-            return _is_sqlite(path.with_name(path.name.removesuffix(ending)))
-    return False
-
-
-def _is_sqlite(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(len(_SQLITE)) == _SQLITE
-    except OSError:
-        return False
-
-
-def _copy(path: Path, target: Path) -> str:
-    """Copy a file as it is at one time and return the copy's sha256. Raises FileNotFoundError, EnvironmentProblem."""
-    target.unlink(missing_ok=True)
-    if _is_sqlite(path):
-        try:
-            address = f"{path.absolute().as_uri()}?mode=ro"
-            with (
-                closing(sqlite3.connect(address, uri=True, timeout=60)) as source,
-                closing(sqlite3.connect(target)) as copy,
-            ):
-                source.backup(copy)
-        except sqlite3.Error as error:
-            raise EnvironmentProblem(f"{path}: the database cannot be copied: {error}") from error
-        with target.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    with path.open("rb") as stream, target.open("xb") as copied:
-        return _pour(stream, copied)
-
-
-def _pour(source: BinaryIO, target: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while block := source.read(_BLOCK):
-        digest.update(block)
-        target.write(block)
-    return digest.hexdigest()
-
-
-def _send(place: Place, digest: str, size: int, source: Path) -> bool:
-    """Put content at the place unless it is there, and read it back; return whether it was put there."""
-    name = _object(digest)
-    if place.size(name) == size:
-        return False
-    place.put(name, source)
-    with place.open(name) as stream:
-        seen = hashlib.sha256()
-        while block := stream.read(_BLOCK):
+        for block in place.blocks(object_name(file.sha256)):
             seen.update(block)
-    if seen.hexdigest() != digest:
-        raise EnvironmentProblem(f"{place.address}: what was written as {name} reads back otherwise")
-    return True
+    except FileNotFoundError:
+        return "missing"
+    return "" if seen.hexdigest() == file.sha256 else "not what was put there"
 
 
-def _object(digest: str) -> str:
-    return f"objects/{digest[:2]}/{digest}"
+def check_snapshots(place: Place, *, content: bool) -> list[tuple[str, str | None]]:
+    """Return the names of snapshots, oldest first, each with what is wrong with it: by sizes, or by reading all `content`.
+
+    Raises EnvironmentProblem.
+    """
+    known: dict[str, str] = {}
+    return [(name, _wrong(place, name, known, content)) for name in snapshot_names(place)]
+
+
+def _wrong(place: Place, name: str, known: dict[str, str], content: bool) -> str | None:
+    try:
+        snapshot = read_snapshot(place, name)
+    except Damaged as error:
+        return str(error)
+    for file in snapshot.files:
+        if file.sha256 not in known:
+            known[file.sha256] = check_object(place, file, content=content)
+        if known[file.sha256]:
+            return f"{file.path} is {known[file.sha256]}"
+    return None

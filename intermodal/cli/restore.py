@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from intermodal.backup.places import open_place
-    from intermodal.backup.snapshot import restore
+    from intermodal.backup.restoring import restore
 
     place = open_place(args.place, make=False)
     state = StateFolder.at(args.state)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from intermodal.backup.places import open_place
-from intermodal.backup.snapshot import Sent, back_up
+from intermodal.backup.sending import Sent, back_up
 from intermodal.errors import BadInput
 
 _STORAGES = ("study.db", "journal.log")

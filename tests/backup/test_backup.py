@@ -5,6 +5,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -13,67 +15,72 @@ import pytest
 from optuna.storages.journal import JournalFileBackend
 
 from intermodal.backup.places import open_place
-from intermodal.backup.snapshot import back_up, restore
-from intermodal.engine.layout import StateFolder
+from intermodal.backup.restoring import restore
+from intermodal.backup.sending import back_up
 from intermodal.errors import BadInput
 from intermodal.jobs.studies import backup_hpo_study_to_drive
+from tests.backup.conftest import refused, said
 from tests.support.command import Command
-
-
-@pytest.fixture
-def volume(tmp_path: Path) -> Path:
-    path = StateFolder.at(tmp_path / "state").root / "volumes" / "hpo"
-    path.mkdir(parents=True)
-    return path
-
-
-@pytest.fixture
-def drive(tmp_path: Path) -> Path:
-    folder = tmp_path / "drive"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def intermodal(tmp_path: Path) -> Command:
-    return Command(tmp_path, tmp_path / "state")
-
-
-def said(done) -> dict:
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def refused(done, words: str) -> None:
-    assert done.returncode in (2, 3) and words in done.stderr.decode() and done.stderr.count(b"error:") == 1
 
 
 def objective(trial: optuna.Trial) -> float:
     return trial.suggest_float("x", 0, 1)
 
 
+_WRITER = """
+import sys
+import optuna
+
+study = optuna.create_study(study_name="b", storage=f"sqlite:///{sys.argv[1]}")
+while True:
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    print(len(study.trials), flush=True)
+"""
+
+
 def studies(volume: Path) -> None:
-    """A study as the hpo step keeps it, and one in the older layout: an SQLite database right in a folder of its backbone."""
-    journal = volume / "study-a1b2" / "journal.log"
-    journal.parent.mkdir()
-    storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+    """A study as the hpo step keeps it, one in a database, and one in the older layout: right in the folder of its backbone."""
+    (volume / "study-a1b2").mkdir()
+    storage = optuna.storages.JournalStorage(JournalFileBackend(f"{volume}/study-a1b2/journal.log"))
     optuna.create_study(study_name="a", storage=storage).optimize(objective, n_trials=3)
-    (volume / "minilm").mkdir()
-    optuna.create_study(study_name="b", storage=f"sqlite:///{volume}/minilm/study.db").optimize(objective, n_trials=2)
+    for folder in ("study-c3d4e5f6", "minilm"):
+        (volume / folder).mkdir()
+    optuna.create_study(study_name="hpo_minilm", storage=f"sqlite:///{volume}/minilm/study.db").optimize(
+        objective, n_trials=2
+    )
 
 
-def test_a_study_goes_on_on_a_fresh_machine(intermodal: Command, volume: Path, drive: Path, tmp_path: Path):
+def test_studies_go_on_on_a_fresh_machine(intermodal: Command, volume: Path, drive: Path, tmp_path: Path):
+    """Of every layout, while Optuna writes one of them."""
     studies(volume)
-    sent = said(intermodal("backup", str(drive / "kept"), "--json"))
-    assert sent["new_files"] > 0 and sent["new_bytes"] > 0
+    writer = subprocess.Popen(
+        [sys.executable, "-c", _WRITER, str(volume / "study-c3d4e5f6/study.db")], stdout=subprocess.PIPE
+    )
+    try:
+        assert writer.stdout is not None
+        while int(writer.stdout.readline()) < 3:
+            pass
+        sent = said(intermodal("backup", str(drive / "kept"), "--json"))
+        assert writer.stdout.readline() and writer.poll() is None, "it went on meanwhile"
+    finally:
+        writer.kill()
+        writer.communicate()
+    assert sent["new_files"] == sent["files"] == 3
     fresh = Command(tmp_path, tmp_path / "fresh")
     [place] = said(fresh("restore", str(drive / "kept"), "--json")).values()
     assert place == str((tmp_path / "fresh/volumes/hpo").absolute())
-    storage = optuna.storages.JournalStorage(JournalFileBackend(f"{place}/study-a1b2/journal.log"))
-    study = optuna.load_study(study_name="a", storage=storage)
-    study.optimize(objective, n_trials=1)
-    assert len(study.trials) == 4
-    assert len(optuna.load_study(study_name="b", storage=f"sqlite:///{place}/minilm/study.db").trials) == 2
+    journal = optuna.storages.JournalStorage(JournalFileBackend(f"{place}/study-a1b2/journal.log"))
+    for name, storage, done in (
+        ("a", journal, 3),
+        ("b", f"sqlite:///{place}/study-c3d4e5f6/study.db", 3),
+        ("hpo_minilm", f"sqlite:///{place}/minilm/study.db", 2),
+    ):
+        study = optuna.load_study(study_name=name, storage=storage)
+        complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+        study.optimize(objective, n_trials=1)
+        assert len(complete) >= done and (name == "b" or len(complete) == done)
+        assert [trial.number for trial in study.trials] == list(range(len(study.trials)))
+        assert sum(trial.state.name == "COMPLETE" for trial in study.trials) == len(complete) + 1
 
 
 def test_what_is_there_is_not_sent_again(intermodal: Command, volume: Path, drive: Path):
@@ -84,6 +91,20 @@ def test_what_is_there_is_not_sent_again(intermodal: Command, volume: Path, driv
     (volume / "c").write_bytes(b"new")
     second = said(intermodal("backup", str(drive), "--json"))
     assert (second["files"], second["new_files"], second["new_bytes"]) == (3, 1, 3)
+
+
+def test_snapshots_of_one_second_are_in_order(intermodal: Command, volume: Path, drive: Path, tmp_path: Path):
+    made = []
+    for number in range(5):
+        (volume / "a").write_text(str(number))
+        made.append(said(intermodal("backup", str(drive), "--json"))["snapshot"])
+    old, second = drive / made[0], made[1].partition(".")[0]
+    made[0] = f"{second}Z-{old.stem.rpartition('-')[2]}.json"  # as older versions named them
+    old.rename(drive / made[0])
+    listed = json.loads(intermodal("backup", str(drive), "--list", "--verify", "--json").stdout)
+    assert [(item["snapshot"], item["problem"]) for item in listed] == [(name, None) for name in made]
+    said(intermodal("restore", str(drive), "--into", str(tmp_path / "back"), "--json"))
+    assert (tmp_path / "back/hpo/a").read_text() == "4"
 
 
 def test_a_database_in_use_is_copied_whole(volume: Path, drive: Path, tmp_path: Path):
@@ -146,14 +167,8 @@ def test_an_older_whole_snapshot_goes_before_a_damaged_one(
         for item in json.loads(intermodal("backup", str(drive), "--list", "--json").stdout)
     }
     assert [bool(problem) for problem in listed.values()] == [False, not damage.endswith("changed")]
-
-
-def test_a_backup_that_was_cut_off_is_no_snapshot(intermodal: Command, volume: Path, drive: Path):
-    (volume / "a").write_text("a")
-    said(intermodal("backup", str(drive), "--json"))
-    for path in (drive / "snapshots").iterdir():
-        path.unlink()
-    refused(intermodal("restore", str(drive)), "holds no whole snapshot")
+    listed = json.loads(intermodal("backup", str(drive), "--list", "--verify", "--json").stdout)
+    assert [bool(item["problem"]) for item in listed] == [False, True]
 
 
 def test_nothing_is_replaced_unless_that_is_asked_for(intermodal: Command, volume: Path, drive: Path):
@@ -174,16 +189,6 @@ def test_mistakes_are_one_line(intermodal: Command, volume: Path, tmp_path: Path
     refused(intermodal("backup", str(tmp_path), str(tmp_path / "gone")), "there is no such folder")
     shutil.rmtree(volume)
     refused(intermodal("backup", str(tmp_path)), "there is no state volume")
-
-
-def test_a_place_that_fsspec_reaches(volume: Path, tmp_path: Path):
-    (volume / "deep").mkdir()
-    (volume / "deep/a").write_text("a")
-    place = open_place("memory://bucket/kept", make=True)
-    assert back_up({"hpo": volume}, place, print).new_files == 1
-    assert back_up({"hpo": volume}, place, print).new_files == 0
-    restore(place, (tmp_path / "back").joinpath, ["hpo"], print, force=False)
-    assert (tmp_path / "back/hpo/deep/a").read_text() == "a"
 
 
 def test_links_are_left_out_and_said(volume: Path, drive: Path):

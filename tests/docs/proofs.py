@@ -86,6 +86,7 @@ TYPED = {
 _SUBMIT = "tests/backends/azureml/test_submit.py::"
 _KUBEFLOW = "tests/backends/kubeflow/test_kubeflow.py::"
 _BACKUP = "tests/backup/test_backup.py::"
+_ROTTED = "tests/backup/test_trouble.py::test_what_rotted_at_the_place_is_put_there_anew"
 _WORKERS = "tests/components/hpo/test_workers.py::test_workers_share_a_budget_and_never_a_point"
 _TREE = "tests/tracking/test_tree.py::test_a_run_its_tasks_and_its_trials_are_a_tree"
 _LOCAL_SERVER = "tests/tracking/test_trouble.py::test_the_local_server_is_started_once_and_what_it_missed_is_sent_later"
@@ -121,10 +122,11 @@ ELSEWHERE = {
         f"{_KUBEFLOW}test_a_run_is_sent_once_and_followed_by_task"
     ),
     "make images-push": "tests/build/test_push.py::test_pushed_images_are_in_the_registry_by_the_digests_of_the_lock",
-    "intermodal backup /content/drive/MyDrive/studies": f"{_BACKUP}test_a_study_goes_on_on_a_fresh_machine",
-    "intermodal backup s3://bucket/studies": f"{_BACKUP}test_a_place_that_fsspec_reaches",
-    "intermodal backup PLACE --list": f"{_BACKUP}test_a_backup_that_was_cut_off_is_no_snapshot",
-    "intermodal restore PLACE": f"{_BACKUP}test_a_study_goes_on_on_a_fresh_machine",
+    "intermodal backup /content/drive/MyDrive/studies": f"{_BACKUP}test_studies_go_on_on_a_fresh_machine",
+    "intermodal backup az://container/studies": "tests/backup/test_remote.py::test_a_place_that_fsspec_reaches",
+    "intermodal backup PLACE --list": _ROTTED,
+    "intermodal backup PLACE --list --verify": _ROTTED,
+    "intermodal restore PLACE": f"{_BACKUP}test_studies_go_on_on_a_fresh_machine",
     "make pipeline-local ARGS='--arg backbones=[minilm,distilbert-base-uncased]'": (
         "tests/pipelines/test_experiment.py::test_a_hub_backbone_is_pinned_to_the_commit_of_its_revision"
     ),
