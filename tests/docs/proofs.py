@@ -74,7 +74,19 @@ TYPED = {
         "export PIP_NO_INDEX=1 PIP_FIND_LINKS=$PWD/carry/wheels PIP_INDEX_URL=http://127.0.0.1:9/ "
         "PIP_EXTRA_INDEX_URL=; intermodal build redact --state fresh",
     ),
-    # docs/how-to/postgresql.md, docs/hpo.md
+    # docs/how-to/postgresql.md, docs/hpo.md: their searches take an hour; what they would run is planned
+    "intermodal run pipelines/ner.py --arg search.trials=20 --arg search.sampler=tpe --arg search.pruner=asha": Typed(
+        "for-loop-2/1/hpo",
+        "intermodal plan pipelines/ner.py --arg search.trials=20 --arg search.sampler=tpe --arg search.pruner=asha",
+    ),
+    "intermodal run pipelines/ner.py --arg workers=4 --arg search.trials=40": Typed(
+        "for-loop-2/0/for-loop-3/3/hpo-worker",
+        "intermodal plan pipelines/ner.py --arg workers=4 --arg search.trials=40",
+    ),
+    "intermodal run pipelines/ner.py --arg workers=4 --network hpo=bridge --network hpo-worker=bridge": Typed(
+        "for-loop-2/0/for-loop-3/3/hpo-worker",
+        "intermodal plan pipelines/ner.py --arg workers=4 --network hpo=bridge --network hpo-worker=bridge",
+    ),
     "mkdir -p .intermodal/secrets/intermodal-hpo": Typed(""),
     "echo postgresql://postgres:secret@172.17.0.1:5432/studies > .intermodal/secrets/intermodal-hpo/storage-url": Typed(
         ""
@@ -87,12 +99,13 @@ _SUBMIT = "tests/backends/azureml/test_submit.py::"
 _KUBEFLOW = "tests/backends/kubeflow/test_kubeflow.py::"
 _BACKUP = "tests/backup/test_backup.py::"
 _ROTTED = "tests/backup/test_trouble.py::test_what_rotted_at_the_place_is_put_there_anew"
-_WORKERS = "tests/components/hpo/test_workers.py::test_workers_share_a_budget_and_never_a_point"
 _TREE = "tests/tracking/test_tree.py::test_a_run_its_tasks_and_its_trials_are_a_tree"
 _LOCAL_SERVER = "tests/tracking/test_trouble.py::test_the_local_server_is_started_once_and_what_it_missed_is_sent_later"
 _FIND = "tests/tracking/test_find.py::"
 _FOUND = f"{_FIND}test_the_command_finds_refuses_and_says_how_old_the_index_is"
-_REGISTER = "tests/tracking/test_registry.py::test_the_same_bytes_are_one_version_whoever_made_them"
+_REGISTER = (
+    "tests/tracking/test_registry.py::test_two_machines_that_register_the_same_bytes_at_once_end_with_one_version"
+)
 _ON_AND_CANCEL = f"{_SUBMIT}test_a_run_goes_on_without_its_laptop_and_is_cancelled_from_another"
 
 _COMPILED = "tests/e2e/test_factory.py::test_the_factory_compiled_for_azureml_makes_the_same_bytes"
@@ -134,16 +147,12 @@ ELSEWHERE = {
         "tests/pipelines/test_experiment.py::test_an_own_backbone_folder_becomes_an_artifact"
     ),
     ".venv/bin/intermodal tracking up": _LOCAL_SERVER,
-    ".venv/bin/intermodal find --produced DIGEST": f"{_FIND}test_a_run_is_found_by_what_it_produced_and_what_it_consumed",
+    ".venv/bin/intermodal find --produced DIGEST": _FOUND,
     ".venv/bin/intermodal register": _REGISTER,
-    "intermodal find 3f2a9c1b4d5e6f70": f"{_FIND}test_a_run_is_found_by_its_identity_the_start_of_it_or_its_name",
-    "intermodal find --produced sha256:99707f61a893...": (
-        f"{_FIND}test_a_run_is_found_by_what_it_produced_and_what_it_consumed"
-    ),
-    "intermodal find --consumed 99707f61a893": f"{_FIND}test_a_run_is_found_by_what_it_produced_and_what_it_consumed",
-    "intermodal find --pipeline ner-model-factory --component trainer --param seed=13 --metric 'validation_macro_f1>=0.9'": (
-        f"{_FIND}test_filters_say_the_same_to_the_index_and_to_the_server"
-    ),
+    "intermodal find 3f2a9c1b4d5e6f70": _FOUND,
+    "intermodal find --produced sha256:99707f61a893...": (_FOUND),
+    "intermodal find --consumed 99707f61a893": _FOUND,
+    "intermodal find --pipeline ner-model-factory --component trainer --param seed=13 --metric 'validation_macro_f1>=0.9'": _FOUND,
     "intermodal find --run RUN --kind pipeline --json": _FOUND,
     "intermodal index": _FOUND,
     "intermodal index --status": _FOUND,
@@ -156,11 +165,6 @@ ELSEWHERE = {
     "intermodal tracking up [--port N]": _LOCAL_SERVER,
     "intermodal tracking status": _LOCAL_SERVER,
     "intermodal tracking down": _LOCAL_SERVER,
-    "intermodal run pipelines/ner.py --arg search.trials=20 --arg search.sampler=tpe --arg search.pruner=asha": (
-        "tests/components/hpo/test_step.py::test_a_hopeless_trial_is_pruned_and_the_outputs_are_whole"
-    ),
-    "intermodal run pipelines/ner.py --arg workers=4 --arg search.trials=40": _WORKERS,
-    "intermodal run pipelines/ner.py --arg workers=4 --network hpo=bridge --network hpo-worker=bridge": _WORKERS,
 }
 """Command -> the test that runs it, with names of its own."""
 

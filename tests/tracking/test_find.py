@@ -179,9 +179,19 @@ def test_the_command_finds_refuses_and_says_how_old_the_index_is(find: Finds, ma
     model = f"model of {made.pipeline}"
     run = made.run("run", params={"lr": 0.1}, outputs=(model,))
     made.run("other", params={"lr": 0.2})
-    done = command("find", "--pipeline", made.pipeline, "--param", "lr=0.1", "--json")
-    assert done.returncode == 0 and json.loads(done.stdout)["id"] == run
-    several = command("find", "--pipeline", made.pipeline, "--json")
+    consumer = made.run(
+        "consumer", component="convert", run="r2", inputs=(model,), metrics={"validation_macro_f1": 0.95}
+    )
+    for words, found in (
+        (("--param", "lr=0.1"), run),
+        (("--produced", f"sha256:{sha256_text(model)[:12]}"), run),
+        (("--consumed", sha256_text(model)[:12]), consumer),
+        (("--component", "convert", "--metric", "validation_macro_f1>=0.9"), consumer),
+        (("--run", "r2", "--kind", "task"), consumer),
+    ):
+        done = command("find", "--pipeline", made.pipeline, *words, "--json")
+        assert done.returncode == 0 and json.loads(done.stdout)["id"] == found, (words, done.stderr)
+    several = command("find", "--pipeline", made.pipeline, "--component", "train", "--json")
     assert several.returncode == 1 and "2 runs are what was asked for" in several.stderr
     assert {near["differs"]["parameter lr"] for near in json.loads(several.stdout)["near"]} == {"0.1", "0.2"}
     assert command("find", "latest").returncode == 2
