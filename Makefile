@@ -45,6 +45,7 @@ test-fast: venv ## within a minute: the quick tests that need no engine and no b
 	.venv/bin/python -m pytest $(TESTS) -m "not engine and not browser and not slow" -n auto
 
 bench: images ## measure the engine beside its peers (NAMES="chain start": some of it; WRITE=1: into docs/benchmarks.md)
+	@.venv/bin/python -m tests.support.postgres
 	.venv/bin/python -m benchmarks $(NAMES) $(if $(WRITE),--write)
 
 conformance: engine ## run the pipelines of CORPUS, a checkout of kubeflow/pipelines (ONLY=text: some; BACKEND=azureml: compiled, too), and judge each

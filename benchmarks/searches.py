@@ -30,46 +30,51 @@ _T_95 = 2.776
 
 
 def workers(folder: Path) -> list[Figure]:
-    """Trials that sleep, on one journal: one worker, then four."""
-    alone = _share(folder / "one", 1)
-    shared = _share(folder / "four", _WORKERS)
+    """Trials that sleep, each worker a process: one, then four on the same study, on a journal and on a real PostgreSQL."""
+    from tests.support.postgres import postgres
+
+    with postgres() as url:
+        return [_workers(folder / "journal", "", "a journal"), _workers(folder / "database", url, "PostgreSQL")]
+
+
+def _workers(folder: Path, url: str, where: str) -> Figure:
+    alone = _share(folder, url, 1)
+    shared = _share(folder, url, _WORKERS)
     factor = alone / shared
-    return [
-        Figure(
-            f"{_TRIALS} trials of {_SECONDS} s, {_WORKERS} workers on one study",
-            f"{shared:.2f} s",
-            f"one worker: {alone:.2f} s",
-            f"{factor:.2f} × faster",
-            "≥ 3.6 × faster",
-            factor >= 3.6,
-        )
-    ]
+    return Figure(
+        f"{_TRIALS} trials of {_SECONDS} s, {_WORKERS} worker processes on one study in {where}",
+        f"{shared:.2f} s",
+        f"one worker: {alone:.2f} s",
+        f"{factor:.2f} × faster",
+        "≥ 3.6 × faster",
+        factor >= 3.6,
+    )
 
 
-def _share(folder: Path, count: int) -> float:
+def _share(folder: Path, url: str, count: int) -> float:
     """Return the seconds from the first trial's start to the last one's end, of `count` workers that begin together."""
     from optuna import load_study
 
     from components.hpo.storage import open_place
 
     spawn = multiprocessing.get_context("spawn")
-    start = spawn.Barrier(count)
-    children = [spawn.Process(target=_work, args=(folder, start, number)) for number in range(count)]
+    start, study = spawn.Barrier(count), f"study-of-{count}"
+    children = [spawn.Process(target=_work, args=(folder, url, study, start, number)) for number in range(count)]
     for child in children:
         child.start()
     for child in children:
         child.join()
     if any(child.exitcode for child in children):
         raise RuntimeError("a worker failed")
-    with open_place(folder, "study", "", sole=True, bury=lambda storage: None) as place:
-        trials = load_study(study_name="study", storage=place.storage).trials
+    with open_place(folder, study, url, sole=True, bury=lambda storage: None) as place:
+        trials = load_study(study_name=study, storage=place.storage).trials
     if len(trials) != _TRIALS:
         raise RuntimeError(f"{len(trials)} trials, expected {_TRIALS}")
     ends = [trial.datetime_complete for trial in trials if trial.datetime_complete]
     return (max(ends) - min(trial.datetime_start for trial in trials if trial.datetime_start)).total_seconds()
 
 
-def _work(folder: Path, start: Barrier, number: int) -> None:
+def _work(folder: Path, url: str, study_name: str, start: Barrier, number: int) -> None:
     from components.hpo.search_space import parse_search_space
     from components.hpo.settings import Search
     from components.hpo.storage import open_place
@@ -82,8 +87,8 @@ def _work(folder: Path, start: Barrier, number: int) -> None:
 
     space = parse_search_space({"dropout": {"type": "uniform", "min": 0, "max": 0.9}})
     search = Search(_TRIALS, "tpe", "none", seed=1, epochs=1)
-    with open_place(folder, "study", "", sole=False, bury=lambda storage: None) as place:
-        study = open_in_turn(place, "study", search)
+    with open_place(folder, study_name, url, sole=False, bury=lambda storage: None) as place:
+        study = open_in_turn(place, study_name, search)
         start.wait()
         with contextlib.redirect_stdout(io.StringIO()):
             Worker(study, place, space, search, sleep, name=str(number)).run()
