@@ -8,6 +8,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,7 +155,8 @@ def run(args: argparse.Namespace) -> int:
         Session(args.state, backend, settings, options, tracker=tracker) as session,
         progress(live=sys.stderr.isatty() and not args.plain) as observer,
     ):
-        runner = session.runner(request, observer)
+        with _patience("reading the content of the images, which is done once for each; large ones take a while"):
+            runner = session.runner(request, observer)
         tracking = Following(settings, session.state, runner.run_id, environment)
         observer.begin(runner.run_id, [*session.notes(request.pipeline), *tracking.notes])
         observer.watch(runner.graph, runner.usage)
@@ -174,6 +178,18 @@ def run(args: argparse.Namespace) -> int:
 
         register_end(args.state, result.run_id, settings.tracking.register_as)
     return exit_code(result.state)
+
+
+@contextmanager
+def _patience(words: str) -> Iterator[None]:
+    """Say what is done here if it takes longer than people wait without a word."""
+    told = threading.Timer(3.0, print, [words], {"file": sys.stderr, "flush": True})
+    told.daemon = True
+    told.start()
+    try:
+        yield
+    finally:
+        told.cancel()
 
 
 def _seconds(text: str) -> float:
