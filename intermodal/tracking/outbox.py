@@ -86,14 +86,20 @@ def mark(row: sqlite3.Row) -> str:
 
 
 def find_sent(folder: Path, key: str) -> tuple[str, Sent] | None:
-    """Return the address and what it has of the MLflow run of that key: the newest, None if none was sent. Never writes."""
+    """Return the address and what it has of the MLflow run of that key: the newest, None if none was sent. Never writes.
+
+    A file that cannot be read (somebody is only just making it, or it is damaged) says of nothing that it was sent.
+    """
     path = folder / "outbox.db"
     if not path.is_file():
         return None
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=_PATIENCE)) as connection:
-        connection.row_factory = sqlite3.Row
-        row = connection.execute("SELECT * FROM sent WHERE key=? ORDER BY rowid DESC LIMIT 1", (key,)).fetchone()
-        return None if row is None else (row["uri"], _sent(row))
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=_PATIENCE)) as connection:
+            connection.row_factory = sqlite3.Row
+            row = connection.execute("SELECT * FROM sent WHERE key=? ORDER BY rowid DESC LIMIT 1", (key,)).fetchone()
+    except sqlite3.DatabaseError:
+        return None
+    return None if row is None else (row["uri"], _sent(row))
 
 
 def _sent(row: sqlite3.Row) -> Sent:

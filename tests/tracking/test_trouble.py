@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
+from intermodal.tracking.outbox import Outbox, Sent, find_sent
 from intermodal.tracking.server import find_server
 from tests.tracking.conftest import Lab, See, wait_until
 from tests.tracking.relay import Relay
@@ -33,6 +35,17 @@ def test_trouble_neither_fails_nor_slows_a_run(lab: Lab, relay: Relay, see: See,
         relay.mode = "pass"
         lab.sync()
         wait_until(lambda: see(run["run"]).statuses == WHOLE)
+
+
+def test_a_record_of_what_was_sent_that_cannot_be_read_fails_nobody(tmp_path: Path) -> None:
+    with Outbox(tmp_path, "http://server") as outbox:
+        outbox.put("run", "key", Sent("mlflow run", "1"))
+    assert find_sent(tmp_path, "key") == ("http://server", Sent("mlflow run", "1"))
+    for number, content in enumerate((b"", b"SQLite format 3\0" + b"nonsense" * 1000)):  # only just made, damaged
+        folder = tmp_path / f"{number}?"
+        folder.mkdir()
+        (folder / "outbox.db").write_bytes(content)
+        assert find_sent(folder, "key") is None
 
 
 def test_a_sender_that_is_killed_at_any_moment_sends_nothing_twice(lab: Lab, relay: Relay, see: See, client):
