@@ -16,7 +16,8 @@ from intermodal.spec.document import sha256_text
 from intermodal.tracking import schema
 from intermodal.tracking.find import Finder, Place, find_mlflow_run, open_index
 from intermodal.tracking.find_conditions import conditions
-from intermodal.tracking.index_sync import experiments_of, search
+from intermodal.tracking.index_source import FromServer
+from intermodal.tracking.index_sync import sync
 from intermodal.tracking.rest import Client
 from intermodal.tracking.server import ensure_server, stop_server
 
@@ -34,26 +35,32 @@ def finder(folder: Path) -> list[Figure]:
     server = ensure_server(tracking)
     try:
         experiment = Client(server.uri, {}, 60.0).experiment("ner-model-factory")
-        first = int(time.time() * 1000) - (_RUNS + _ROUNDS * _NEW) * _APART
+        first = int(time.time() * 1000) - (_RUNS + 2 * _ROUNDS * _NEW) * _APART
         _fill(tracking / "mlflow.db", experiment, first, range(_RUNS))
         with open_index(server.uri, folder / "state") as place:
             read = place.bring_in_step()
             if len(place.index) != _RUNS:
                 raise RuntimeError(f"the index has {len(place.index)} runs of {_RUNS}")
             figures = _look_ups(place, folder / "state", server.uri)
-            seconds = []
-            for number in range(_ROUNDS):
+            over_rest = FromServer(place.client)
+            seconds, asking = [], []
+            for number in range(2 * _ROUNDS):
                 start = _RUNS + number * _NEW
                 _fill(tracking / "mlflow.db", experiment, first, range(start, start + _NEW))
-                done = place.bring_in_step()
+                done = sync(place.index, over_rest) if number % 2 else place.bring_in_step()
                 if done.new != _NEW:
                     raise RuntimeError(f"{done.new} runs were new of {_NEW}")
-                seconds.append(done.seconds)
+                (asking if number % 2 else seconds).append(done.seconds)
             idle = [place.bring_in_step().seconds for _ in range(_ROUNDS)]
     finally:
         stop_server(tracking)
     what = f"bringing the index in step, {_NEW} new of {_RUNS} runs (the first time, all of them: {read.seconds:.0f} s)"
-    return [*figures, within(what, seconds, 1.0), within("the same, nothing new", idle, 1.0)]
+    return [
+        *figures,
+        within(what, seconds, 1.0),
+        faster("the same from the server's database", seconds, "over REST", asking, 1.0),
+        within("the same, nothing new", idle, 1.0),
+    ]
 
 
 def _look_ups(place: Place, state: Path, uri: str) -> list[Figure]:
@@ -61,11 +68,11 @@ def _look_ups(place: Place, state: Path, uri: str) -> list[Figure]:
     look = Finder(place, check=False)
     warm = [_timed(lambda n=n: look.one(conditions(_identity(n)))) for n in numbers]
     cold = [_timed(lambda n=n: _from_python(n, state, uri)) for n in numbers]
-    experiments = experiments_of(place.client)
+    experiments = place.client.experiments()
 
     def ask(number: int) -> None:
         words = f"tags.`{schema.FINGERPRINT}` = '{_identity(number)}'"
-        if len(search(place.client, experiments, words, "")["runs"]) != 1:
+        if len(next(place.client.search(experiments, words))["runs"]) != 1:
             raise RuntimeError("the server does not have it")
 
     peer = [_timed(lambda n=n: ask(n)) for n in numbers[:20]]

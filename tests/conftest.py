@@ -60,6 +60,7 @@ SLOW = (
     "test_pytest_plugin.py",
     "tracking/test_find.py",
     "tracking/test_index.py",
+    "tracking/test_index_database.py",
     "tracking/test_registry.py",
     "tracking/test_tree.py",
     "tracking/test_trouble.py",

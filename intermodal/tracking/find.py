@@ -19,7 +19,9 @@ from intermodal.tracking import schema
 from intermodal.tracking.find_conditions import FIELDS, Condition, conditions
 from intermodal.tracking.find_near import Near, alike, near_misses
 from intermodal.tracking.index import Index, IndexedRun, delete_damaged
-from intermodal.tracking.index_sync import Synced, behind, experiments_of, look_again, rebuild, search, sync
+from intermodal.tracking.index_database import source_of
+from intermodal.tracking.index_source import Source
+from intermodal.tracking.index_sync import Synced, behind, look_again, rebuild, sync
 from intermodal.tracking.rest import Client, Rejected, Unreachable
 from intermodal.tracking.target import URI, Target, target
 
@@ -204,6 +206,11 @@ class Place:
         """Raises EnvironmentProblem if there is no server and none can be started."""
         return Client(self.open(), os.environ, _TIMEOUT)
 
+    @functools.cached_property
+    def source(self) -> Source:
+        """Where the index gets the server's runs from. Raises as `client` does."""
+        return source_of(self.client, self._target.folder)
+
     def open(self) -> str:
         """Return the address of a server that is there. Raises EnvironmentProblem."""
         return self._target.open()
@@ -211,7 +218,7 @@ class Place:
     def status(self) -> Status:
         """Say how old the index is, and how much the server has that it has not. Changes nothing."""
         try:
-            lacks: int | None = behind(self.index, self.client)
+            lacks: int | None = behind(self.index, self.source)
         except (Unreachable, Rejected):
             lacks = None
         return Status(len(self.index), self.index.age, lacks)
@@ -219,7 +226,7 @@ class Place:
     def bring_in_step(self, *, all_of_it: bool = False) -> Synced:
         """Bring the index in step. Raises EnvironmentProblem, which says how old the index is, if the server does not answer."""
         try:
-            return (rebuild if all_of_it else sync)(self.index, self.client)
+            return (rebuild if all_of_it else sync)(self.index, self.source)
         except (Unreachable, Rejected) as error:
             age = self.index.age
             known = "there is no index of it" if age is None else f"the index is {age:.0f} s old"
@@ -311,14 +318,14 @@ class Finder:
             return
         before = {run.id for run in self._select(wanted, cached=True)}
         try:
-            client = self._place.client
-            experiments = experiments_of(client)
-            page = search(client, experiments, " AND ".join(words), "")
+            source = self._place.source
+            experiments = source.experiments()
+            page = next(self._place.client.search(experiments, " AND ".join(words)))
             runs = page.get("runs", [])
             self._index.put(runs)
             if not page.get("next_page_token"):
                 unsaid = before - {run["info"]["run_id"] for run in runs}
-                look_again(self._index, client, experiments, sorted(unsaid))
+                look_again(self._index, source, experiments, sorted(unsaid))
         except Unreachable as error:
             raise EnvironmentProblem(f"the tracking server does not answer: {error}") from error
         except Rejected as error:

@@ -7,22 +7,20 @@ MLflow tells of no run when it last changed, so what is new is found by what it 
 - all of an experiment that was not there before;
 - a slice of the past, the next one each time, so that late arrivals, deletions and tags of old runs are seen, too, in the end.
 
-Pages are asked for by time, not by number: what comes and goes meanwhile moves none of them. The answer to a look-up is checked with
-the server besides (`find`), so that a slice not yet come to misleads nobody.
+Where the runs are read from is the source's matter (`index_source`). The answer to a look-up is checked with the server besides (`find`),
+so that a slice not yet come to misleads nobody.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from intermodal.tracking.index import OPEN, Index
-from intermodal.tracking.rest import Client
+from intermodal.tracking.index_source import Run, Source
+from intermodal.tracking.rest import PAGE
 
-PAGE = 500
-"""Runs of one answer: some megabytes."""
 SLICE = 100
 """Runs of the past that each bringing in step looks at again."""
 OVERLAP = 600_000
@@ -42,52 +40,25 @@ class Synced:
     seconds: float
 
 
-def sync(index: Index, client: Client, *, page: int = PAGE) -> Synced:
+def sync(index: Index, source: Source) -> Synced:
     """Bring the index in step; the first time this reads everything. Raises Unreachable, Rejected."""
     with index.alone():
-        return _Pass(index, client, page).run()
+        return _Pass(index, source).run()
 
 
-def rebuild(index: Index, client: Client) -> Synced:
+def rebuild(index: Index, source: Source) -> Synced:
     """Read everything again, and forget the rest. A look-up meanwhile finds what it found before. Raises as `sync` does."""
     with index.alone():
-        return _Pass(index, client, PAGE).run_all()
+        return _Pass(index, source).run_all()
 
 
-def search(client: Client, experiments: Sequence[str], words: str, order: str, **more: Any) -> dict[str, Any]:
-    """Return one page of runs that are not deleted."""
-    body = {
-        "experiment_ids": list(experiments),
-        "filter": words,
-        "order_by": [order] if order else [],
-        "run_view_type": "ACTIVE_ONLY",
-        "max_results": PAGE,
-        **more,
-    }
-    return client.call("POST", "runs/search", body)
-
-
-def experiments_of(client: Client) -> list[str]:
-    """Return the ids of all experiments that are not deleted."""
-    found: list[str] = []
-    token = ""
-    while True:
-        body = {"max_results": 1000, "view_type": "ACTIVE_ONLY", **({"page_token": token} if token else {})}
-        page = client.call("POST", "experiments/search", body)
-        found += [str(experiment["experiment_id"]) for experiment in page.get("experiments", ())]
-        token = page.get("next_page_token", "")
-        if not token:
-            return found
-
-
-def behind(index: Index, client: Client) -> int:
+def behind(index: Index, source: Source) -> int:
     """Return how many runs (at most PAGE) the server has that started after the newest in the index. Raises as `sync` does."""
     newest = index.query("SELECT max(started) FROM runs")[0][0] or 0
-    page = search(client, experiments_of(client), f"attributes.start_time > {newest}", "")
-    return len(page.get("runs", ()))
+    return len(source.first(source.experiments(), newest + 1, PAGE))
 
 
-def look_again(index: Index, client: Client, experiments: Sequence[str], runs: Sequence[str]) -> tuple[int, int]:
+def look_again(index: Index, source: Source, experiments: Sequence[str], runs: Sequence[str]) -> tuple[int, int]:
     """Read these runs of the index once more; return how many had changed, and how many are no more and went.
 
     Raises as `sync` does.
@@ -95,8 +66,7 @@ def look_again(index: Index, client: Client, experiments: Sequence[str], runs: S
     changed = gone = 0
     for start in range(0, len(runs), _ASKED_BY_ID):
         asked = runs[start : start + _ASKED_BY_ID]
-        words = ",".join(f"'{run}'" for run in asked)
-        found = search(client, experiments, f"attributes.run_id IN ({words})", "").get("runs", [])
+        found = source.named(experiments, asked)
         changed += index.put(found)[1]
         gone += index.remove(set(asked) - {run["info"]["run_id"] for run in found})
     return changed, gone
@@ -105,10 +75,9 @@ def look_again(index: Index, client: Client, experiments: Sequence[str], runs: S
 class _Pass:
     """One pass over what may have changed."""
 
-    def __init__(self, index: Index, client: Client, page: int) -> None:
+    def __init__(self, index: Index, source: Source) -> None:
         self._index = index
-        self._client = client
-        self._page = page
+        self._source = source
         self._meta = index.meta()
         self._experiments: list[str] = []
         self._seen: set[str] = set()
@@ -118,14 +87,15 @@ class _Pass:
     def run(self) -> Synced:
         began = self._begin()
         known = set(self._meta.get("experiments", ()))
-        self._read([experiment for experiment in self._experiments if experiment not in known], "start_time", 0)
+        source = self._source
+        self._take_all(source.pages([name for name in self._experiments if name not in known], "start_time", 0))
         rest = [experiment for experiment in self._experiments if experiment in known]
         # A run from a clock that is ahead must not hide those that start until then.
         started, ended = (
             max(0, min(self._meta.get(name, 0), int(began * 1000)) - OVERLAP) for name in ("started", "ended")
         )
-        self._read(rest, "start_time", started)
-        self._read(rest, "end_time", ended, f"attributes.start_time < {started}")
+        self._take_all(source.pages(rest, "start_time", started))
+        self._take_all(source.pages(rest, "end_time", ended, started_before=started))
         self._look_at_open()
         cursor = self._look_back(int(self._meta.get("cursor", 0)))
         return self._end(began, cursor)
@@ -133,14 +103,14 @@ class _Pass:
     def run_all(self) -> Synced:
         began = self._begin()
         before = {row["id"] for row in self._index.query("SELECT id FROM runs")}
-        self._read(self._experiments, "start_time", 0)
+        self._take_all(self._source.pages(self._experiments, "start_time", 0))
         self._gone += self._index.remove(before - self._seen)
         return self._end(began, 0)
 
     def _begin(self) -> float:
         self._clock = time.monotonic()
         began = time.time()
-        self._experiments = experiments_of(self._client)
+        self._experiments = self._source.experiments()
         marks = ",".join("?" * len(self._experiments))
         rows = self._index.query(f"SELECT id FROM runs WHERE experiment NOT IN ({marks})", self._experiments)
         self._gone += self._index.remove(row["id"] for row in rows)
@@ -160,41 +130,22 @@ class _Pass:
         )
         return Synced(self._new, self._changed, self._gone, len(self._index), time.monotonic() - self._clock)
 
-    def _take(self, runs: Sequence[dict[str, Any]]) -> None:
+    def _take_all(self, pages: Iterable[Sequence[Run]]) -> None:
+        for runs in pages:
+            self._take(runs)
+
+    def _take(self, runs: Sequence[Run]) -> None:
         new, changed = self._index.put(runs)
         self._new += new
         self._changed += changed
         self._seen.update(run["info"]["run_id"] for run in runs)
-
-    def _read(self, experiments: Sequence[str], attribute: str, since: int, more: str = "") -> None:
-        """Take all runs whose attribute is not before `since` (ms), and of which `more` holds, a page at a time."""
-        if experiments:
-            for page in self._pages(experiments, attribute, since, more):
-                self._take(page)
-
-    def _pages(
-        self, experiments: Sequence[str], attribute: str, since: int, more: str
-    ) -> Iterator[list[dict[str, Any]]]:
-        token = ""
-        while True:
-            words = f"attributes.{attribute} >= {since}" + (f" AND {more}" if more else "")
-            options = {"max_results": self._page, **({"page_token": token} if token else {})}
-            page = search(self._client, experiments, words, f"attributes.{attribute} ASC", **options)
-            runs = page.get("runs", [])
-            yield runs
-            token = page.get("next_page_token", "")
-            if not token:
-                return
-            last = int(runs[-1]["info"][attribute])
-            if last > since:
-                since, token = last, ""  # else all of the page is of one moment: only its number leads on
 
     def _look_at_open(self) -> None:
         """Look again at runs that were open and not met in this pass."""
         marks = ",".join("?" * len(OPEN))
         rows = self._index.query(f"SELECT id FROM runs WHERE status IN ({marks})", OPEN)
         changed, gone = look_again(
-            self._index, self._client, self._experiments, [row["id"] for row in rows if row["id"] not in self._seen]
+            self._index, self._source, self._experiments, [row["id"] for row in rows if row["id"] not in self._seen]
         )
         self._changed += changed
         self._gone += gone
@@ -205,10 +156,9 @@ class _Pass:
             return 0
         some = "SELECT id, started FROM runs WHERE started >= ? ORDER BY started LIMIT ?"
         before = self._index.query(some, (cursor, 10 * SLICE))
-        words, order = f"attributes.start_time >= {cursor}", "attributes.start_time ASC"
-        page = search(self._client, self._experiments, words, order, max_results=SLICE)
-        runs = page.get("runs", [])
-        full = bool(page.get("next_page_token"))
+        runs = self._source.first(self._experiments, cursor, SLICE + 1)
+        full = len(runs) > SLICE
+        runs = runs[:SLICE]
         last = int(runs[-1]["info"]["start_time"]) if full else 2**62  # of the last moment there may be more
         self._take(runs)
         self._gone += self._index.remove({row["id"] for row in before if row["started"] < last} - self._seen)

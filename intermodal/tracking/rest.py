@@ -17,6 +17,8 @@ from urllib.parse import quote, urlsplit
 from intermodal.errors import BadInput
 from intermodal.tracking.target import without_secrets
 
+PAGE = 500
+"""Runs of one answer: some megabytes."""
 _LARGEST = 32 * 1024 * 1024
 """Bytes of an answer."""
 _LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -106,20 +108,34 @@ class Client:
     def log_inputs(self, run: str, datasets: Sequence[Mapping[str, Any]]) -> None:
         self.call("POST", "runs/log-inputs", {"run_id": run, "datasets": datasets})
 
-    def search(self, experiment: str, tag: str, value: str) -> Iterator[dict[str, Any]]:
-        """Yield all runs, deleted ones too, whose tag has the value (which holds no quote)."""
-        body: dict[str, Any] = {
-            "experiment_ids": [experiment],
-            "filter": f"tags.`{tag}` = '{value}'",
-            "run_view_type": "ALL",
-            "max_results": 1000,
+    def experiments(self) -> list[str]:
+        """Return the ids of all experiments that are not deleted."""
+        answers = self._pages("experiments/search", {"max_results": 1000, "view_type": "ACTIVE_ONLY"})
+        return [str(experiment["experiment_id"]) for answer in answers for experiment in answer.get("experiments", ())]
+
+    def search(
+        self, experiments: Sequence[str], words: str, order: str = "", *, deleted: bool = False, page: int = PAGE
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the answers to a search for runs, at most `page` of them in each: `runs`, and `next_page_token` if more follow.
+
+        `words` is MLflow's filter, `order` such as `attributes.start_time ASC`. `deleted`: deleted runs, too.
+        """
+        body = {
+            "experiment_ids": list(experiments),
+            "filter": words,
+            "run_view_type": "ALL" if deleted else "ACTIVE_ONLY",
+            "max_results": page,
         }
+        return self._pages("runs/search", {**body, "order_by": [order]} if order else body)
+
+    def _pages(self, path: str, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        token = ""
         while True:
-            page = self.call("POST", "runs/search", body)
-            yield from page.get("runs", [])
-            if not page.get("next_page_token"):
+            answer = self.call("POST", path, {**body, "page_token": token} if token else body)
+            yield answer
+            token = answer.get("next_page_token", "")
+            if not token:
                 return
-            body["page_token"] = page["next_page_token"]
 
 
 def pairs(values: Mapping[str, str]) -> list[dict[str, str]]:

@@ -54,7 +54,8 @@ class Sender:
         """Learn what the server has of the run."""
         experiment = self._client.experiment(tree.experiment)
         there: dict[str, str] = {}
-        for found in self._client.search(experiment, schema.RUN, self._run):
+        answers = self._client.search([experiment], f"tags.`{schema.RUN}` = '{self._run}'", deleted=True)
+        for found in (run for answer in answers for run in answer.get("runs", ())):
             tags = {tag["key"]: tag["value"] for tag in found["data"].get("tags", ())}
             there[tags.get(schema.KEY, "")] = found["info"]["run_id"]
             if schema.STUDY in tags:

@@ -100,6 +100,23 @@ def stop_server(folder: Path) -> Server | None:
         return server
 
 
+def served_database(folder: Path, uri: str) -> Path | None:
+    """Return the SQLite file of the living server of `folder`; None unless that is the server at `uri` and the file is this user's.
+
+    What the process was started with decides: a copy of a state folder names the same process, and has a database of its own.
+    """
+    server = find_server(folder)
+    if server is None or server.uri != uri:
+        return None
+    database = _database(folder)
+    try:
+        words = Path(f"/proc/{server.pid}/cmdline").read_bytes().split(b"\0")
+        is_mine = database.stat().st_uid == os.geteuid()
+    except OSError:
+        return None
+    return database if is_mine and os.fsencode(f"sqlite:///{database}") in words else None
+
+
 def is_installed() -> bool:
     """Whether this environment has what serves, not only MLflow's client."""
     return all(importlib.util.find_spec(name) is not None for name in ("mlflow", "flask", "sqlalchemy"))
@@ -112,7 +129,7 @@ def _start(folder: Path, port: int) -> tuple[Server, subprocess.Popen[bytes]]:
     port = _free_port(port or (before.port if before else 0), must=bool(port))
     command = [
         *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{folder.absolute() / 'mlflow.db'}"),
+        *("--backend-store-uri", f"sqlite:///{_database(folder)}"),
         *("--artifacts-destination", str(folder.absolute() / "artifacts")),
         *("--uvicorn-opts", "--log-level warning --no-access-log"),
     ]
@@ -134,6 +151,10 @@ def _start(folder: Path, port: int) -> tuple[Server, subprocess.Popen[bytes]]:
     temporary.write_text(json.dumps(vars(server)), encoding="utf-8")
     temporary.replace(folder / "server.json")
     return server, child
+
+
+def _database(folder: Path) -> Path:
+    return folder.absolute() / "mlflow.db"
 
 
 def _recorded(folder: Path) -> Server | None:

@@ -18,9 +18,11 @@ from kfp import compiler
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from intermodal.tracking.rest import Client
 from intermodal.tracking.server import ensure_server, stop_server
 from tests.backends.project import make_project
 from tests.tracking import pipelines
+from tests.tracking.made import Made
 from tests.tracking.relay import Relay
 
 SECRET = "s3cr3t-of-a-step"
@@ -45,7 +47,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("server")
+    """That of a state folder, `tracking`."""
+    return tmp_path_factory.mktemp("server") / "tracking"
 
 
 @pytest.fixture(scope="session")
@@ -151,6 +154,31 @@ See = Callable[[str], Seen]
 @pytest.fixture(scope="session")
 def client(server: str) -> MlflowClient:
     return MlflowClient(server)
+
+
+@pytest.fixture
+def made(client: MlflowClient) -> Made:
+    return Made(client)
+
+
+class Counting(Client):
+    """The real client; it counts what it asks."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri, {}, 60.0)
+        self.asked: list[str] = []
+        self.answered = 0
+
+    def call(self, method: str, path: str, body: Any = None, **query: str) -> dict[str, Any]:
+        answer = super().call(method, path, body, **query)
+        self.asked.append(path)
+        self.answered += len(answer.get("runs", ()))
+        return answer
+
+
+@pytest.fixture
+def rest(server: str) -> Counting:
+    return Counting(server)
 
 
 @pytest.fixture(scope="session")

@@ -40,11 +40,6 @@ class Finds:
 
 
 @pytest.fixture
-def made(client: MlflowClient) -> Made:
-    return Made(client)
-
-
-@pytest.fixture
 def find(server: str, tmp_path: Path, made: Made) -> Finds:
     return Finds(server, tmp_path / "state", made)
 
