@@ -86,22 +86,27 @@ def decode_logits(
     greedy = logits.argmax(axis=1)
     if transitions is None and not labels[greedy[0]].startswith("I-") and allowed[greedy[:-1], greedy[1:]].all():
         return [int(label) for label in greedy]  # the best of all sequences is legal, so it is the best legal one
-    # Row `after` of `steps` is what comes before it, so the best of a row is found along memory; which it was is asked on the way back.
-    steps = np.where(allowed, 0.0 if transitions is None else transitions, -np.inf).T.copy()
+    steps = np.where(allowed, 0.0 if transitions is None else transitions.astype(np.float64), -np.inf)
     best = logits.astype(np.float64)
     best[0, [label.startswith("I-") for label in labels]] = -np.inf
-    candidates = np.empty_like(steps)
-    for index in range(1, count):
-        np.add(steps, best[index - 1], out=candidates)
-        best[index] += np.maximum.reduce(candidates, axis=1)
-    path = [int(best[-1].argmax())]
-    for index in range(count - 2, -1, -1):
-        path.append(int((steps[path[-1]] + best[index]).argmax()))
+    # A document has hundreds of tokens, so what a token costs is calls of NumPy: rows are cut and space is taken once. What came before
+    # a row's best is asked on the way back, of one label.
+    rows, columns = list(best), list(best[:, :, np.newaxis])
+    candidates, top = np.empty_like(steps), np.empty(len(labels))
+    for before, row in zip(columns, rows[1:], strict=False):
+        np.add(steps, before, candidates)
+        np.maximum.reduce(candidates, 0, None, top)
+        np.add(row, top, row)
+    path = [int(rows[-1].argmax())]
+    into = list(steps.T.copy())
+    for row in reversed(rows[:-1]):
+        path.append(int(np.add(into[path[-1]], row, top).argmax()))
     return path[::-1]
 
 
 def legal_transitions(labels: Sequence[str]) -> npt.NDArray[np.bool_]:
     """Return allowed[before, after]: I-x follows B-x and I-x alone."""
-    return np.array(
-        [[not after.startswith("I-") or before[1:] == after[1:] for after in labels] for before in labels], dtype=bool
-    )
+    inside = np.array([label.startswith("I-") for label in labels])
+    kinds = np.array([label[1:] for label in labels])
+    legal: npt.NDArray[np.bool_] = ~inside | (kinds[:, np.newaxis] == kinds)
+    return legal

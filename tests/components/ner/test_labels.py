@@ -74,6 +74,39 @@ def test_decoding_with_transitions_gives_the_best_legal_sequence(rows: list[list
     assert score(found) == pytest.approx(max(map(score, paths)), abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["small", "large", "with ties"])
+@pytest.mark.parametrize("learned", [False, True], ids=["BIO", "field"])
+def test_decoding_gives_label_for_label_what_plain_loops_give(kind: str, learned: bool):
+    labels = bio_labels([f"T{number}" for number in range(14)])
+    random = np.random.default_rng(7)
+
+    def draw(*shape: int) -> np.ndarray:
+        scores = random.normal(size=shape, scale=2).astype(np.float32)
+        return {"small": scores, "large": scores + 30_000, "with ties": scores.round()}[kind]
+
+    for count in (1, 2, 3, 40, 275):
+        logits, transitions = draw(count, len(labels)), draw(len(labels), len(labels)) if learned else None
+        assert decode_logits(logits, labels, transitions) == plain(logits, labels, transitions)
+
+
+def plain(logits: np.ndarray, labels: list[str], transitions: np.ndarray | None) -> list[int]:
+    """Viterbi as it is written down; of equals the first label wins, and the last token is asked first."""
+
+    def step(before: int, after: int) -> float:
+        if labels[after].startswith("I-") and labels[before][1:] != labels[after][1:]:
+            return -np.inf
+        return 0.0 if transitions is None else float(transitions[before, after])
+
+    every = range(len(labels))
+    best = [[-np.inf if labels[label].startswith("I-") else float(logits[0, label]) for label in every]]
+    for row in logits[1:].astype(np.float64):
+        best.append([max(best[-1][before] + step(before, after) for before in every) + row[after] for after in every])
+    path = [max(every, key=best[-1].__getitem__)]
+    for scores in reversed(best[:-1]):
+        path.append(max(every, key=lambda before: scores[before] + step(before, path[-1])))
+    return path[::-1]
+
+
 def is_legal(path: tuple[int, ...]) -> bool:
     names = ["O", *(LABELS[i] for i in path)]
     return all(not b.startswith("I-") or a[1:] == b[1:] for a, b in itertools.pairwise(names))
