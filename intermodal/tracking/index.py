@@ -6,13 +6,11 @@ processes may read and write it: a write is a transaction, and one process at a 
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,11 @@ from intermodal.engine.database import writing
 from intermodal.errors import EnvironmentProblem
 from intermodal.spec.document import canonical_json, sha256_text
 from intermodal.tracking import schema
+from intermodal.turns import alone
 
 _SCHEMA_VERSION = 1
-_PATIENCE = 60.0
+PATIENCE = 60.0
+"""Seconds to wait for another process that writes the index, or asks the server for what is in it."""
 _SCHEMA = """
 CREATE TABLE runs (
   id TEXT PRIMARY KEY, experiment TEXT NOT NULL, name TEXT NOT NULL, status TEXT NOT NULL, started INTEGER NOT NULL, ended INTEGER,
@@ -107,7 +107,7 @@ class Index:
         self._connection.close()
 
     def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None)
+        connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
@@ -117,15 +117,9 @@ class Index:
                     _make(connection)
         return connection
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Be the one process that brings the index in step; another one waits here."""
-        descriptor = os.open(self.path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
+    def alone(self) -> AbstractContextManager[int]:
+        """Be the one process that brings the index in step; another one waits here, for so long. Raises Busy."""
+        return alone(self.path.with_suffix(".lock"), f"bringing the index of {self.uri} in step", PATIENCE)
 
     # Writing
 
@@ -203,7 +197,7 @@ def delete_damaged(folder: Path, uri: str) -> None:
     if not path.is_file():
         return
     try:
-        with closing(sqlite3.connect(path, timeout=_PATIENCE)) as connection:
+        with closing(sqlite3.connect(path, timeout=PATIENCE)) as connection:
             good = connection.execute("PRAGMA quick_check").fetchone()[0] == "ok"
     except sqlite3.DatabaseError:
         good = False

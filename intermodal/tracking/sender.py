@@ -8,9 +8,6 @@ time and value, a parameter its name and value.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +19,7 @@ from intermodal.tracking.names import run_name, trial_identity
 from intermodal.tracking.outbox import Outbox, Sent
 from intermodal.tracking.rest import Client, Rejected, pairs
 from intermodal.tracking.tree import INTERRUPTED, Node, Tree
+from intermodal.turns import alone
 
 _PARAMS, _TAGS, _POINTS, _DATASETS = 100, 100, 1000, 100
 """Of each at most in one request; MLflow's own bounds."""
@@ -203,24 +201,9 @@ _PASSED_ON = frozenset(
 """Tags of an attempt that its trials have, too."""
 
 
-@contextlib.contextmanager
-def sending(folder: Path, patience: float) -> Iterator[bool]:
-    """Hold the run of this folder for sending; give False if another process does so for longer than `patience` seconds."""
-    descriptor = os.open(folder / "tracking.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    deadline = time.monotonic() + patience
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    yield False
-                    return
-                time.sleep(0.1)
-        yield True
-    finally:
-        os.close(descriptor)
+def sending(folder: Path, patience: float) -> contextlib.AbstractContextManager[int]:
+    """Hold the run of this folder for sending. Raises Busy if another process does so for longer than `patience` seconds."""
+    return alone(folder / "tracking.lock", f"sending run {folder.name}", patience)
 
 
 def _split(items: Sequence[Any], most: int) -> Iterator[Sequence[Any]]:

@@ -1,13 +1,15 @@
 """The local tracking server: a real `mlflow server` on SQLite in the state folder, started once, found again by every later run.
 
 `<state>/tracking/`: `mlflow.db`, `artifacts/`, `server.json` (which process, which port), `server.log`. It listens on 127.0.0.1 alone and
-outlives who started it; `intermodal tracking down` stops it.
+outlives who started it; `intermodal tracking down` stops it. The process writes `server.json` itself before it serves, and has its
+starter's turn until then: whoever kills the starter, at whatever moment, leaves one server that is found, or none.
+
+    python -m intermodal.tracking.server FOLDER PORT DESCRIPTOR
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.util
 import json
 import os
@@ -17,12 +19,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from intermodal.backends.process.supervisor import start_time
 from intermodal.errors import EnvironmentProblem
+from intermodal.turns import alone
 
 HOST = "127.0.0.1"
 EXTRA = "intermodal[tracking]"
@@ -70,11 +72,14 @@ def ensure_server(folder: Path, *, port: int = 0, patience: float = _BIRTH) -> S
     `port` 0 is that of its last life, else any. Raises EnvironmentProblem: MLflow is not installed, or does not come up.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    server = find_server(folder)
+    if server is not None and server.answers():
+        return server
+    with _alone(folder) as turn:
         server = find_server(folder)
         child = None
         if server is None:
-            server, child = _start(folder, port)
+            server, child = _start(folder, port, turn)
         deadline = time.monotonic() + patience
         while not server.answers():
             if child is not None and child.poll() is not None:
@@ -122,35 +127,45 @@ def is_installed() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("mlflow", "flask", "sqlalchemy"))
 
 
-def _start(folder: Path, port: int) -> tuple[Server, subprocess.Popen[bytes]]:
+def _start(folder: Path, port: int, turn: int) -> tuple[Server, subprocess.Popen[bytes]]:
     if not is_installed():
         raise EnvironmentProblem("a tracking server needs the Python package mlflow", hint=f"pip install '{EXTRA}'")
     before = _recorded(folder)
     port = _free_port(port or (before.port if before else 0), must=bool(port))
-    command = [
-        *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", f"sqlite:///{_database(folder)}"),
-        *("--artifacts-destination", str(folder.absolute() / "artifacts")),
-        *("--uvicorn-opts", "--log-level warning --no-access-log"),
-    ]
-    environment = {name: value for name, value in os.environ.items() if name not in _PRIVATE}
-    # No jobs of its own: seven processes that nobody here needs. No word to anybody about its use.
-    environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    package = str(Path(__file__).parents[2])
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     with (folder / "server.log").open("wb") as log:
         child = subprocess.Popen(
-            command,
+            [sys.executable, "-P", "-m", "intermodal.tracking.server", str(folder.absolute()), str(port), str(turn)],
             cwd=folder,
-            env=environment,
+            env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=[turn],
         )
-    server = Server(child.pid, start_time(child.pid) or 0, port)
+    return Server(child.pid, start_time(child.pid) or 0, port), child
+
+
+def _serve(folder: Path, port: int, turn: int) -> None:
+    """Be the server: say so in `server.json`, let go of the turn, and become MLflow. The process stays the same one."""
+    me = Server(os.getpid(), start_time(os.getpid()) or 0, port)
     temporary = folder / "server.json.part"
-    temporary.write_text(json.dumps(vars(server)), encoding="utf-8")
+    temporary.write_text(json.dumps(vars(me)), encoding="utf-8")
     temporary.replace(folder / "server.json")
-    return server, child
+    os.close(turn)
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{_database(folder)}"),
+        *("--artifacts-destination", str(folder / "artifacts")),
+        *("--uvicorn-opts", "--log-level warning --no-access-log"),
+    ]
+    environment = {name: value for name, value in os.environ.items() if name not in _PRIVATE}
+    environment["PYTHONPATH"] = environment.get("PYTHONPATH", "").partition(os.pathsep)[2]  # without this package
+    # No jobs of its own: seven processes that nobody here needs. No word to anybody about its use.
+    environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    os.execve(sys.executable, command, environment)
 
 
 def _database(folder: Path) -> Path:
@@ -197,11 +212,9 @@ def _last_words(folder: Path) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    descriptor = os.open(folder / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def _alone(folder: Path) -> contextlib.AbstractContextManager[int]:
+    return alone(folder / "server.lock", "starting or stopping the local tracking server", _BIRTH + _GRACE)
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -12,6 +12,7 @@ from intermodal.tracking.outbox import Outbox, mark
 from intermodal.tracking.rest import Client, Rejected, Unreachable
 from intermodal.tracking.sender import Sender, sending
 from intermodal.tracking.tree import is_tracked, read_tree
+from intermodal.turns import Busy
 
 _PATIENCE = 60.0
 """Seconds to wait for another process that sends the same run."""
@@ -54,15 +55,12 @@ def sync(
     for run in runs:
         sender = Sender(client, outbox, run)
         problem = ""
-        with sending(state.run(run), _PATIENCE) as mine:
-            try:
-                if mine:
-                    send_once(database, state, run, sender, outbox)
-                else:
-                    problem = "another process is sending it"
-            except Rejected as error:
-                problem = str(error)
-            except Unreachable as error:
-                client.check()
-                problem = str(error)
+        try:
+            with sending(state.run(run), _PATIENCE):
+                send_once(database, state, run, sender, outbox)
+        except (Busy, Rejected) as error:
+            problem = str(error)
+        except Unreachable as error:
+            client.check()
+            problem = str(error)
         yield Synced(run, problem, tuple(sender.refused))
