@@ -12,13 +12,13 @@ import contextlib
 import math
 import os
 import select
-import sqlite3
 import sys
 import time
 from pathlib import Path
 
 from intermodal.engine.database import Database
 from intermodal.engine.layout import StateFolder
+from intermodal.engine.resume import is_held
 from intermodal.errors import IntermodalError
 from intermodal.tracking.door import LOG, open_door
 from intermodal.tracking.outbox import Outbox
@@ -28,18 +28,20 @@ from intermodal.tracking.sync import send_once
 from intermodal.tracking.target import FOLDER, URI, Target, without_secrets
 
 _INTERVAL = 1.0
-"""Seconds between two looks at the record."""
 _TIMEOUT = 10.0
 _LAST_TRIES = 6
 """How often an absent server is tried when the run is over: within a minute or so. `intermodal tracking sync` comes later."""
-_LONGEST_PAUSE = 15.0
+_LONGEST_PAUSE = 15
+"""Intervals."""
 
 
 class Follower:
     """Follows one run to its end. What is in the way of that is in the run's `tracking.log`."""
 
-    def __init__(self, state: StateFolder, run: str, uri: str) -> None:
+    def __init__(self, state: StateFolder, run: str, uri: str, *, interval: float = _INTERVAL) -> None:
+        """`interval`: seconds between two looks at the record."""
         self._state = state
+        self._interval = interval
         self._run = run
         self._target = Target(state.root / FOLDER, uri)
         self._said = ""
@@ -51,8 +53,8 @@ class Follower:
                 uri = self._target.open()
                 open_door(self._state, self._run, uri)
                 self._send(Client(uri, os.environ, _TIMEOUT), without_secrets(uri))
-            except (IntermodalError, Rejected, OSError, sqlite3.Error) as error:
-                self._say(str(error))
+            except Exception as error:  # noqa: BLE001 - nobody sees its stderr: whatever ends it is said here
+                self._say(_told(error))
 
     def _send(self, client: Client, uri: str) -> None:
         database = Database(self._state.database)
@@ -67,16 +69,21 @@ class Follower:
                     self._tell()
                     if over:
                         break
-                except Unreachable as error:
+                except Rejected:
+                    raise
+                except Exception as error:  # noqa: BLE001 - no answer, no room, or what nobody foresaw: later may do
                     failures += 1
-                    self._say(str(error))
+                    self._say(_told(error))
                     if failures >= _LAST_TRIES and self._is_over(database):
                         return
-                self._pause(min(_LONGEST_PAUSE, _INTERVAL * 2**failures))
+                self._pause(pause(self._interval, failures))
         for line in sender.refused:
             self._say(f"refused: {line}")
 
     def _is_over(self, database: Database) -> bool:
+        """Whether nothing more is to come: the run ended, or its runner was killed before it could say so."""
+        if not is_held(self._state.run(self._run)):
+            return True
         return database.query("SELECT ended FROM runs WHERE id=?", (self._run,))[0]["ended"] is not None
 
     def _pause(self, seconds: float) -> None:
@@ -98,6 +105,20 @@ class Follower:
             self._said = line
             with contextlib.suppress(OSError), self._log_path.open("a", encoding="utf-8") as stream:
                 stream.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n")
+
+
+def pause(interval: float, failures: int) -> float:
+    """Return how many seconds to wait after so many failures in a row, of which there may be any number."""
+    return interval * min(_LONGEST_PAUSE, 1 << min(failures, 10))
+
+
+def _told(error: Exception) -> str:
+    """Return the error's own words; with its kind, if it was not foreseen."""
+    return (
+        str(error)
+        if isinstance(error, (IntermodalError, Unreachable, Rejected))
+        else f"{type(error).__name__}: {error}"
+    )
 
 
 def main() -> None:

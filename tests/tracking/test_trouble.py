@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from intermodal.tracking.follower import pause
 from intermodal.tracking.outbox import Outbox, Sent, find_sent
 from intermodal.tracking.server import find_server
 from tests.tracking.conftest import Lab, See, wait_until
@@ -17,7 +24,9 @@ WHOLE = {"": "FINISHED", "/train@1": "FINISHED", "/bury@1": "FINISHED", **TRIALS
 
 
 @pytest.mark.parametrize("trouble", ["hang", "broken", "closed", "no outbox"])
-def test_trouble_neither_fails_nor_slows_a_run(lab: Lab, relay: Relay, see: See, trouble: str):
+def test_trouble_neither_fails_nor_slows_a_run_nor_loses_what_it_told(
+    lab: Lab, relay: Relay, server: str, see: See, trouble: str
+):
     lab.uri = relay.uri
     if trouble == "closed":
         relay.close()
@@ -30,11 +39,67 @@ def test_trouble_neither_fails_nor_slows_a_run(lab: Lab, relay: Relay, see: See,
     took = time.monotonic() - started
     assert (run["state"], run["tracking"]) == ("SUCCEEDED", "")
     assert took < 30  # a server that never answers would be waited for that long with the first three requests
+    if trouble == "no outbox":
+        (lab.state / "tracking").unlink()
+    else:
+        end_follower(lab, run["run"])  # it goes on, and would send all of it by itself
     if trouble == "hang":
-        wait_until(lambda: relay.accepted == 1)  # the follower goes on, and waits for an answer
-        relay.mode = "pass"
+        assert relay.accepted == 1
+    lab.uri = server
+    lab.sync()
+    assert see(run["run"]).statuses == WHOLE
+
+
+def end_follower(lab: Lab, run: str) -> None:
+    """Kill the process that sends a run, which holds the run for that."""
+    os.kill(int((lab.state / "runs" / run / "tracking.lock").read_text()), signal.SIGKILL)
+
+
+def test_the_follower_of_a_runner_that_was_killed_ends_and_leaves_the_rest_to_sync(lab: Lab, relay: Relay, see: See):
+    relay.close()
+    go = lab.state / "go"
+    pipeline = str(lab.project / "patient.yaml")
+    runner = lab.start("run", pipeline, "--backend", "process", "--arg", f"go={go}", INTERMODAL_TRACKING="off")
+    wait_until(lambda: any((lab.state / "runs").glob("*/tasks/wait/*")))
+    (run,) = (path.name for path in (lab.state / "runs").iterdir())
+    runner.kill()
+    runner.wait()
+    code = f"""
+from pathlib import Path
+from intermodal.engine.layout import StateFolder
+from intermodal.tracking.follower import Follower
+Follower(StateFolder(Path({str(lab.state)!r})), {run!r}, {relay.uri!r}, interval=0.01).follow()
+"""
+    words = [sys.executable, "-c", code]
+    try:
+        subprocess.run(words, env=lab.environment(), stdin=subprocess.DEVNULL, check=True, timeout=60)
+        assert "Connection refused" in (lab.state / "runs" / run / "tracking.log").read_text()
         lab.sync()
-        wait_until(lambda: see(run["run"]).statuses == WHOLE)
+        seen = see(run)
+        assert (set(seen.statuses.values()), seen.tag("", "state")) == ({"KILLED"}, "INTERRUPTED")
+    finally:
+        go.touch()  # the step outlives its runner
+
+
+def test_a_follower_waits_no_longer_than_a_while_however_often_it_failed():
+    assert [pause(1.0, failures) for failures in (0, 1, 3, 4, 5000)] == [1, 2, 8, 15, 15]
+
+
+def test_a_follower_goes_on_after_what_nobody_foresaw_and_its_run_is_green(lab: Lab, see: See):
+    go = lab.state / "go"
+    runner = lab.start("run", str(lab.project / "patient.yaml"), "--backend", "process", "--arg", f"go={go}")
+    wait_until(lambda: any((lab.state / "runs").glob("*/tasks/wait/*")))
+    (run,) = (path.name for path in (lab.state / "runs").iterdir())
+    wait_until(lambda: len(see(run).runs) == 3)
+    outbox = lab.state / "tracking/outbox.db"
+    with closing(sqlite3.connect(outbox, isolation_level=None)) as connection:
+        connection.execute("DROP TABLE sent")
+    go.touch()
+    log = lab.state / "runs" / run / "tracking.log"
+    wait_until(lambda: log.is_file() and "OperationalError: no such table: sent" in log.read_text())
+    assert runner.wait(60) == 0
+    Outbox(outbox.parent, lab.uri).__exit__()
+    wait_until(lambda: set(see(run).statuses.values()) == {"FINISHED"})
 
 
 def test_a_record_of_what_was_sent_that_cannot_be_read_fails_nobody(tmp_path: Path) -> None:
@@ -92,11 +157,12 @@ def test_the_local_server_is_started_once_and_what_it_missed_is_sent_later(lab: 
     go.touch()
     folder = lab.state / "tracking"
     words = ("--arg", f"go={go}", "--no-cache")
+    born = _start_and_kill_the_starter(folder)
     try:
         first = lab.run("patient", *words)
         lab.sync()
         server = find_server(folder)
-        assert server is not None and server.answers()
+        assert server is not None and server.answers() and server.pid == born
         again = lab.run("patient", *words)
         lab.sync()
         assert find_server(folder) == server
@@ -116,6 +182,18 @@ def test_the_local_server_is_started_once_and_what_it_missed_is_sent_later(lab: 
         assert len(runs) == 3 and {first["run"], again["run"]} < runs
     finally:
         lab.do("tracking", "down")
+
+
+def _start_and_kill_the_starter(folder: Path) -> int:
+    """Start a server, kill the starter as soon as it has a child, and return that child, which goes on."""
+    code = f"from pathlib import Path; from intermodal.tracking.server import ensure_server; ensure_server(Path({str(folder)!r}))"
+    starter = subprocess.Popen([sys.executable, "-c", code])
+    children = Path(f"/proc/{starter.pid}/task/{starter.pid}/children")
+    while not (found := children.read_text().split()):
+        assert starter.poll() is None
+    starter.kill()
+    starter.wait()
+    return int(found[0])
 
 
 def _all(client) -> list[str]:
