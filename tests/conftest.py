@@ -62,8 +62,10 @@ SLOW = (
     "tracking/test_index.py",
     "tracking/test_index_database.py",
     "tracking/test_registry.py",
+    "tracking/test_registry_trouble.py",
     "tracking/test_tree.py",
     "tracking/test_trouble.py",
+    "tracking/test_turns.py",
     "trust",
 )
 """What `make test-fast` leaves to `make test`: it starts many processes, waits, or draws many examples."""

@@ -186,8 +186,10 @@ class Status:
 class Place:
     """An index and the server that it is of. Close it (`with`)."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, timeout: float = _TIMEOUT) -> None:
+        """`timeout`: seconds to wait for an answer of the server."""
         self._target = target
+        self._timeout = timeout
         self.index = Index(target.folder, target.shown)
 
     def __enter__(self) -> Place:
@@ -204,7 +206,7 @@ class Place:
     @functools.cached_property
     def client(self) -> Client:
         """Raises EnvironmentProblem if there is no server and none can be started."""
-        return Client(self.open(), os.environ, _TIMEOUT)
+        return Client(self.open(), os.environ, self._timeout)
 
     @functools.cached_property
     def source(self) -> Source:
@@ -236,7 +238,13 @@ class Place:
             ) from error
 
 
-def open_index(tracking_uri: str | None = None, state_folder: AnyPath | None = None, *, mend: bool = False) -> Place:
+def open_index(
+    tracking_uri: str | None = None,
+    state_folder: AnyPath | None = None,
+    *,
+    mend: bool = False,
+    timeout: float = _TIMEOUT,
+) -> Place:
     """Open the index of a tracking server: the one named, that of $MLFLOW_TRACKING_URI or of the settings, else the local one.
 
     `mend`: a damaged index is deleted first. Raises BadInput, EnvironmentProblem.
@@ -246,7 +254,7 @@ def open_index(tracking_uri: str | None = None, state_folder: AnyPath | None = N
     wanted = target(load_settings(find_project(Path.cwd())), environment, state)
     if mend:
         delete_damaged(wanted.folder, wanted.shown)
-    return Place(wanted)
+    return Place(wanted, timeout)
 
 
 class Finder:

@@ -11,8 +11,8 @@ and registered by where it lies.
 
 from __future__ import annotations
 
-import fcntl
 import os
+import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from intermodal.engine.database import Database
 from intermodal.engine.layout import StateFolder
-from intermodal.errors import BadInput, EnvironmentProblem
+from intermodal.errors import BadInput, EnvironmentProblem, IntermodalError
 from intermodal.results import read_run
 from intermodal.spec.document import canonical_json, sha256_text
 from intermodal.tracking import schema
@@ -31,10 +31,11 @@ from intermodal.tracking.find_conditions import conditions
 from intermodal.tracking.outbox import Outbox
 from intermodal.tracking.registry_card import Facts, model_card
 from intermodal.tracking.registry_facts import champion_of, model_file, read_facts
-from intermodal.tracking.rest import Rejected, Unreachable
+from intermodal.tracking.rest import PASSWORD, USER, Rejected, Unreachable, credentials
 from intermodal.tracking.sync import sync
-from intermodal.tracking.target import without_secrets
+from intermodal.tracking.target import URI, without_secrets
 from intermodal.tracking.tree import is_tracked
+from intermodal.turns import alone
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,6 +43,15 @@ if TYPE_CHECKING:
 
 DIGEST = "intermodal.digest"
 """Content digest of the artifact that was registered: what makes a version this one."""
+_PATIENCE = 120.0
+"""Seconds to wait for another process that registers a model of that name here."""
+_SPARED = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+"""Of MLflow's client, where the user says nothing else: its own bounds let one request take a quarter of an hour; it tells nobody."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +92,9 @@ def register_run(
     name = name or run.pipeline
     if not name.strip() or "/" in name or ":" in name:
         raise BadInput(f"model name {name!r}: must be a word without / and :")
-    with alone(place.index.path.parent, f"{place.index.uri} {name}"):
+    what = f"{place.index.uri} {name}"
+    lock = place.index.path.parent / f"register-{sha256_text(what)[:16]}.lock"
+    with alone(lock, f"registering model {name!r}", _PATIENCE):
         mlflow_run = _tracked(database, state, place, run_id)
         registry = Registry(place.open())
         version = registry.version_of(name, facts.digest)
@@ -96,58 +108,80 @@ def register_run(
 def _tracked(database: Database, state: StateFolder, place: Place, run_id: str) -> str:
     """Return MLflow's id of the pipeline's run; what the server lacks of it is sent first. Raises EnvironmentProblem, NotOneRun."""
     try:
+        place.client.check()  # before whoever sends the run is waited for: it may be waiting for the same server
         with Outbox(place.index.path.parent, without_secrets(place.open())) as outbox:
             [sent] = sync(database, state, place.client, outbox, [run_id])
     except (Unreachable, Rejected) as error:
         raise EnvironmentProblem(f"the tracking server does not take run {run_id}: {error}") from error
+    except (OSError, sqlite3.Error) as error:
+        raise EnvironmentProblem(f"{place.index.path.parent}: {error}") from error
     if sent.problem:
         raise EnvironmentProblem(f"run {run_id} is not on the tracking server: {sent.problem}")
     place.bring_in_step()
     return Finder(place, check=True).one(conditions(fields={"run": run_id, "kind": "pipeline"})).id
 
 
-@contextmanager
-def alone(folder: Path, what: str) -> Iterator[None]:
-    """Be the one registrar of `what` on this machine; another one waits here."""
-    descriptor = os.open(
-        folder / f"register-{sha256_text(what)[:16]}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
-    )
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 class Registry:
     """The registry of one server, by MLflow's own client."""
 
     def __init__(self, uri: str) -> None:
-        """Raises EnvironmentProblem if MLflow is not installed."""
+        """`uri` may hold a password, of which MLflow's messages are kept free. Raises EnvironmentProblem if MLflow is not installed."""
+        self._uri = without_secrets(uri)
+        self._credentials = credentials(uri, os.environ)
+        with self._asking():
+            try:
+                from mlflow import MlflowClient
+            except ImportError as error:
+                raise EnvironmentProblem(
+                    "registering a model needs the Python package mlflow", hint="pip install 'intermodal[registry]'"
+                ) from error
+            self._client: MlflowClient = MlflowClient(self._uri, registry_uri=self._uri)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Let MLflow ask the server: by an address without a password, and not for ever. Raises EnvironmentProblem for what it raises.
+
+        MLflow reads both from the environment of the process, at each request; it is as before at the end.
+        """
+        user, password = self._credentials
+        given = {name: value for name, value in _SPARED.items() if name not in os.environ}
+        given |= {URI: self._uri, **({USER: user, PASSWORD: password} if user else {})}
+        before = {name: os.environ.get(name) for name in given}
+        os.environ.update(given)
         try:
-            from mlflow import MlflowClient
-        except ImportError as error:
+            yield
+        except IntermodalError:
+            raise
+        except Exception as error:  # MLflow's, those of `requests`, and those of whichever store holds its artifacts
             raise EnvironmentProblem(
-                "registering a model needs the Python package mlflow", hint="pip install 'intermodal[registry]'"
+                f"model registry {self._uri}: {error}",
+                hint="try again: the same model does not become a second version",
             ) from error
-        self._client: MlflowClient = MlflowClient(uri, registry_uri=uri)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
     def version_of(self, name: str, digest: str) -> int | None:
         """Return the lowest version of the model with this content, None if there is none."""
-        return min((int(version.version) for version in self._versions(name, digest)), default=None)
+        with self._asking():
+            return min((int(version.version) for version in self._versions(name, digest)), default=None)
 
     def register(self, name: str, file: Path, facts: Facts, mlflow_run: str) -> tuple[int, bool]:
         """Make a version; return its number, and whether it stayed: another registrar may have been first with the same bytes."""
-        self._ensure_model(name)
         card = model_card(name, facts)
         tags = lineage_tags(facts)
-        source = self._upload(file, facts, card, tags, mlflow_run)
-        made = self._client.create_model_version(name, source, mlflow_run, tags=tags, description=card)
-        first = self.version_of(name, facts.digest)
-        if first is None or first >= int(made.version):
-            return int(made.version), True
-        self._client.delete_model_version(name, made.version)
-        return first, False
+        with self._asking():
+            self._ensure_model(name)
+            source = self._upload(file, facts, card, tags, mlflow_run)
+            made = self._client.create_model_version(name, source, mlflow_run, tags=tags, description=card)
+            first = self.version_of(name, facts.digest)
+            if first is None or first >= int(made.version):
+                return int(made.version), True
+            self._client.delete_model_version(name, made.version)
+            return first, False
 
     def _upload(self, file: Path, facts: Facts, card: str, tags: Mapping[str, str], mlflow_run: str) -> str:
         """Log the MLflow model as artifacts of the run and return where it lies."""
@@ -167,7 +201,7 @@ class Registry:
             self._client.create_registered_model(name)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise EnvironmentProblem(f"model {name!r} cannot be made: {error.message}") from error
+                raise
 
     def _versions(self, name: str, digest: str) -> Iterator[ModelVersion]:
         token: Any = None

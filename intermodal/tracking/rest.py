@@ -12,13 +12,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from intermodal.errors import BadInput
 from intermodal.tracking.target import without_secrets
 
 PAGE = 500
 """Runs of one answer: some megabytes."""
+USER = "MLFLOW_TRACKING_USERNAME"
+PASSWORD = "MLFLOW_TRACKING_PASSWORD"
 _LARGEST = 32 * 1024 * 1024
 """Bytes of an answer."""
 _LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -47,10 +49,7 @@ class Client:
             raise BadInput(f"tracking server {without_secrets(uri)}: expected an address such as http://127.0.0.1:5000")
         self.uri = without_secrets(uri)
         self._timeout = timeout
-        self._headers = {
-            "Content-Type": "application/json",
-            **_authorization(parts.username, parts.password, environment),
-        }
+        self._authorization = _authorization(uri, environment)
         # A proxy of the environment is for the world outside, never for this machine.
         handlers = [urllib.request.ProxyHandler({})] if parts.hostname in _LOCAL else []
         self._opener = urllib.request.build_opener(*handlers)
@@ -60,7 +59,9 @@ class Client:
         words = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
         url = f"{self.uri}/api/2.0/mlflow/{path}" + (f"?{words}" if words else "")
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url, data, self._headers, method=method)
+        request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+        if self._authorization:
+            request.add_unredirected_header("Authorization", self._authorization)  # never to where an answer leads
         try:
             with self._opener.open(request, timeout=self._timeout) as answer:
                 given = json.loads(answer.read(_LARGEST) or b"{}")
@@ -142,13 +143,19 @@ def pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"key": key, "value": value} for key, value in values.items()]
 
 
-def _authorization(user: str | None, password: str | None, environment: Mapping[str, str]) -> dict[str, str]:
-    user = user or environment.get("MLFLOW_TRACKING_USERNAME")
-    password = password or environment.get("MLFLOW_TRACKING_PASSWORD", "")
+def credentials(uri: str, environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return the user's name and password: what the address says, in which `%40` is `@`, else the environment; empty if neither does."""
+    parts = urlsplit(uri)
+    user = unquote(parts.username or "") or environment.get(USER, "")
+    return user, unquote(parts.password or "") or environment.get(PASSWORD, "")
+
+
+def _authorization(uri: str, environment: Mapping[str, str]) -> str:
+    user, password = credentials(uri, environment)
     if user:
-        return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
+        return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
     token = environment.get("MLFLOW_TRACKING_TOKEN")
-    return {"Authorization": f"Bearer {token}"} if token else {}
+    return f"Bearer {token}" if token else ""
 
 
 def _refusal(error: urllib.error.HTTPError, path: str) -> Unreachable | Rejected:

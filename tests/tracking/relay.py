@@ -17,6 +17,8 @@ class Relay:
     def __init__(self, port: int) -> None:
         self.mode: Mode = "pass"
         self.pass_for: int | None = None
+        self.broken_at = b""
+        """A word of the path of those requests that are answered with an error, whatever the connection that they come by."""
         self.accepted = 0
         self._target = port
         self._open: list[socket.socket] = []
@@ -45,7 +47,7 @@ class Relay:
                 server = socket.create_connection(("127.0.0.1", self._target))
                 self._open.append(server)
                 for source, target in ((client, server), (server, client)):
-                    threading.Thread(target=self._pass, args=(source, target), daemon=True).start()
+                    threading.Thread(target=self._pass, args=(source, target, client), daemon=True).start()
 
     def _refuse(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -53,9 +55,12 @@ class Relay:
             client.sendall(_BROKEN)
             client.close()
 
-    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+    def _pass(self, source: socket.socket, target: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(2**16):
+                if source is client and self.broken_at and self.broken_at in data.partition(b"\r\n")[0]:
+                    client.sendall(_BROKEN)
+                    break
                 target.sendall(data)
         for end in (source, target):
             with contextlib.suppress(OSError):
