@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -10,8 +9,8 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from intermodal.build.base import ensure_base
 from intermodal.build.context import BASE, TORCH, Context, Recipe, assemble, recipes, write_tar
 from intermodal.errors import BadInput, EnvironmentProblem
+from intermodal.turns import alone
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -61,13 +61,10 @@ def assemble_contexts(project: Path, state: Path, folder: Path) -> list[Path]:
         return [assemble(recipe, project, folder / recipe.name, state / "wheels").folder for recipe in recipes(project)]
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> AbstractContextManager[int]:
     """Two builds with one state folder take turns: they share contexts and the wheel cache."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+    return alone(folder / "lock", "building images")
 
 
 def _build_all(

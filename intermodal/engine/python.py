@@ -7,12 +7,11 @@ docs/decisions/0006-packages-are-an-image-layer.md.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from intermodal.engine.temporary import Temporary
 from intermodal.errors import EnvironmentProblem
 from intermodal.spec.document import canonical_json, sha256_text
 from intermodal.spec.python_step import Install, Prelude
+from intermodal.turns import alone
 
 _SCHEMA = 1
 """Part of the names of what is remembered: a change of how packages are resolved asks anew."""
@@ -161,14 +161,11 @@ class PythonSteps:
         _write(note, answer)
         return target
 
-    @contextmanager
-    def _alone(self, name: str) -> Iterator[None]:
+    def _alone(self, name: str) -> AbstractContextManager[int]:
         """Keep other processes that use the same state folder from making the same thing."""
         folder = self._root / "locks"
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / name).open("w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+        return alone(folder / name, f"making {name}")
 
 
 def _wants_packages(prelude: Prelude) -> bool:

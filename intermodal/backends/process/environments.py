@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from intermodal.build.wheels import fetch, read_lock
 from intermodal.engine.backend import Packages
 from intermodal.errors import EnvironmentProblem
+from intermodal.turns import alone
 
 _READY = "intermodal-ready"
 _EXACT = ("--require-hashes", "--no-deps")
@@ -38,17 +37,10 @@ def environment_for(locks: Sequence[Path], folder: Path, wheels: Path, packages:
     if (environment / _READY).is_file():
         return environment
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(environment.with_suffix(".lock")):
+    with alone(environment.with_suffix(".lock"), f"making {environment}"):
         if not (environment / _READY).is_file():  # else another run made it meanwhile
             _make(environment, locks, wheels, packages)
     return environment
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
 
 
 def _make(environment: Path, locks: Sequence[Path], wheels: Path, packages: Packages | None) -> None:
