@@ -20,6 +20,8 @@ class Relay:
         self.broken_at = b""
         """A word of the path of those requests that are answered with an error, whatever the connection that they come by."""
         self.accepted = 0
+        self.credentials: dict[bytes, bytes] = {}
+        """What requests had as `Authorization`, empty if nothing, by their first line."""
         self._target = port
         self._open: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -58,9 +60,13 @@ class Relay:
     def _pass(self, source: socket.socket, target: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(2**16):
-                if source is client and self.broken_at and self.broken_at in data.partition(b"\r\n")[0]:
-                    client.sendall(_BROKEN)
-                    break
+                head, *lines = data.partition(b"\r\n\r\n")[0].split(b"\r\n")
+                if source is client and head.endswith(b" HTTP/1.1"):
+                    given = [line[15:] for line in lines if line.lower().startswith(b"authorization: ")]
+                    self.credentials[head] = b"".join(given)
+                    if self.broken_at and self.broken_at in head:
+                        client.sendall(_BROKEN)
+                        break
                 target.sendall(data)
         for end in (source, target):
             with contextlib.suppress(OSError):
