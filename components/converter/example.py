@@ -1,12 +1,17 @@
 """Find entities in a text: `python example.py "text"`. Needs onnxruntime, tokenizers and numpy, and the files beside it."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from tokenizers import Tokenizer
+
+os.environ.setdefault(
+    "ORT_DISABLE_TELEMETRY", "1"
+)  # read when onnxruntime is imported: it reports to its maker otherwise
+import onnxruntime
 
 HERE = Path(__file__).parent
 

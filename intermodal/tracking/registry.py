@@ -50,6 +50,7 @@ _SPARED = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",
 }
 """Of MLflow's client, where the user says nothing else: its own bounds let one request take a quarter of an hour; it tells nobody."""
 

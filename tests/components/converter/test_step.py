@@ -126,6 +126,7 @@ def test_the_example_finds_what_the_tagger_finds_also_in_long_documents(
 
 def test_int8_that_misses_the_gate_is_left_out_and_reported(run_step, model, few_documents, tmp_path):
     completed = convert(run_step, tmp_path, model, few_documents, {"int8_agreement": 1.1}).ok()
+    assert "telemetry" not in completed.stdout + completed.stderr, "onnxruntime would report to its maker"
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
     assert set(manifest["variants"]) == {"fp32"}
     assert "110.00% must" in manifest["rejected"]["int8"]
