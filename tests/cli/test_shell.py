@@ -89,7 +89,7 @@ def record(command: Command, run: str) -> dict:
 def containers(**filters: str | list[str]) -> list:
     client = docker.from_env()
     try:
-        return client.containers.list(all=True, filters=filters)
+        return client.containers.list(all=True, filters=filters, ignore_removed=True)
     finally:
         client.close()
 

@@ -104,7 +104,7 @@ def daemon(engine: Daemon, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     monkeypatch.setenv("DOCKER_HOST", engine.address)
     yield engine
     with closing(docker.DockerClient(engine.address)) as client:
-        for container in client.containers.list(all=True):
+        for container in client.containers.list(all=True, ignore_removed=True):
             container.remove(force=True)
     engine.down()
 

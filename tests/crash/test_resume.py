@@ -201,7 +201,9 @@ def test_after_the_containers_are_gone(make_case, tmp_path):
     case = make_case("docker", tmp_path, pipelines.heavy)
     killed_while_loading(case)
     with closing(docker.from_env()) as client:
-        for container in client.containers.list(filters={"label": f"io.intermodal.state={case.state.resolve()}"}):
+        for container in client.containers.list(
+            filters={"label": f"io.intermodal.state={case.state.resolve()}"}, ignore_removed=True
+        ):
             container.remove(force=True)
     case.let_go()
     done = case.resume()
@@ -214,7 +216,9 @@ def test_a_step_that_was_killed_while_nobody_looked_runs_again(make_case, tmp_pa
     case = make_case("docker", tmp_path, pipelines.heavy)
     killed_while_loading(case)
     with closing(docker.from_env()) as client:
-        for container in client.containers.list(filters={"label": f"io.intermodal.state={case.state.resolve()}"}):
+        for container in client.containers.list(
+            filters={"label": f"io.intermodal.state={case.state.resolve()}"}, ignore_removed=True
+        ):
             container.kill()
     case.let_go()
     assert case.resume().returncode == 0

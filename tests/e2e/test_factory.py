@@ -48,7 +48,7 @@ def shown(state: Path) -> dict:
 def left_over(run: str) -> list:
     client = docker.from_env()
     try:
-        return client.containers.list(all=True, filters={"label": f"io.intermodal.run={run}"})
+        return client.containers.list(all=True, filters={"label": f"io.intermodal.run={run}"}, ignore_removed=True)
     finally:
         client.close()
 

@@ -101,6 +101,11 @@ def test_without_a_server_such_a_step_runs_without_one(lab: Lab, tmp_path: Path)
 def _containers(run: str) -> list[str]:
     client = docker.from_env()
     try:
-        return [item.name for item in client.containers.list(all=True, filters={"label": f"io.intermodal.run={run}"})]
+        return [
+            item.name
+            for item in client.containers.list(
+                all=True, filters={"label": f"io.intermodal.run={run}"}, ignore_removed=True
+            )
+        ]
     finally:
         client.close()

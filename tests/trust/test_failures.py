@@ -188,7 +188,12 @@ def test_the_run_is_not_green(done: tuple[Done, Command]):
     assert ran.task(paths["after"])["state"] == "SKIPPED"
     assert len(ran.failures) == len(EXPECTED)
     client = docker_py.from_env()
-    assert client.containers.list(all=True, filters={"label": f"io.intermodal.run={ran.record['id']}"}) == []
+    assert (
+        client.containers.list(
+            all=True, filters={"label": f"io.intermodal.run={ran.record['id']}"}, ignore_removed=True
+        )
+        == []
+    )
     client.close()
 
 

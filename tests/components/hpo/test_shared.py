@@ -73,7 +73,7 @@ def test_a_search_of_two_workers_goes_on_when_its_runner_and_a_worker_were_kille
     (run_id,) = (folder.name for folder in (state / "runs").iterdir())
     client = docker.from_env()
     try:
-        workers = client.containers.list(filters={"label": f"io.intermodal.run={run_id}"})
+        workers = client.containers.list(filters={"label": f"io.intermodal.run={run_id}"}, ignore_removed=True)
         assert workers, "both have ended: a trial must take longer than it takes to kill one of them"
         workers[0].kill("SIGKILL")
     finally:
