@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from components.benchmarker.processors import pin_onnxruntime, pin_openmp
 from components.ner.predict import Infer
 
 
@@ -16,7 +18,7 @@ def onnx_infer(model: Path, threads: int) -> Infer:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    pin_onnxruntime(options, threads)
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -31,6 +33,7 @@ def onnx_infer(model: Path, threads: int) -> Infer:
 
 def torch_infer(model: Path, labels: Sequence[str], threads: int) -> Infer:
     """Return Tagger's function for a model folder of the trainer: PyTorch eager in inference mode, as the model was trained."""
+    pin_openmp(os.environ, threads)
     import torch
 
     from components.ner.pytorch import load_network
