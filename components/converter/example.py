@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-os.environ.setdefault(
-    "ORT_DISABLE_TELEMETRY", "1"
-)  # read when onnxruntime is imported: it reports to its maker otherwise
+# Read when onnxruntime is imported: it reports to its maker otherwise.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
 HERE = Path(__file__).parent

@@ -117,7 +117,7 @@ def free_point(search: Search, slot: int, space: SearchSpace, trials: Sequence[F
 
     None if all of a finite space are used, or if none was free of 1,000 that were drawn.
     """
-    used = taken(trials) | {point_of(_hyperparameters(trial)) for trial in counted(trials)}
+    used = {point_of(_hyperparameters(trial)) for trial in counted(trials)}
     points, seed = space.points(), _seed(search.seed, slot)
     if points is not None:
         free = [point for point in points if point_of(point) not in used]

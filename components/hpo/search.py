@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from components.hpo.folds import Folds, make_folds
 from components.hpo.samplers import budget
 from components.hpo.search_space import SearchSpace, canonical
 from components.hpo.settings import Search
-from components.hpo.storage import open_place
+from components.hpo.storage import Place, open_place
 from components.hpo.study import (
     DUPLICATE,
     FAILURE,
@@ -101,11 +102,8 @@ def run_search(
     """
     search = question.search
     folds = _folds(question)
-    identity = question.identity()
-    bury, lease = _burier(identity, search), search.lease_seconds
-    with open_place(state, identity, url, sole=True, lease=lease, bury=bury) as place:
-        study = open_in_turn(place, identity, search)
-        _check_reusable(study, question)
+    with _opened(question, state, url, sole=True) as (place, study):
+        identity = study.study_name
         done = len(finished(study.get_trials(deepcopy=False)))
         print(f"study {identity}: {done} of {search.trials} trials are done", flush=True)
         if search.dry_run and not done:
@@ -123,12 +121,8 @@ def run_search(
 
 def help_search(question: Question, state: Path, name: str, *, url: str = "", file: TrackingFile | None = None) -> int:
     """Work on the study as one of several workers until its budget is spent; return how many trials ran here."""
-    identity = question.identity()
     search = question.search
-    bury, lease = _burier(identity, search), search.lease_seconds
-    with open_place(state, identity, url, sole=False, lease=lease, bury=bury) as place:
-        study = open_in_turn(place, identity, search)
-        _check_reusable(study, question)
+    with _opened(question, state, url, sole=False) as (place, study):
         if search.dry_run and not finished(study.get_trials(deepcopy=False)):
             _dry_run(question)
         objective = make_objective(question, _folds(question), NoTracking())
@@ -221,6 +215,17 @@ def _parts(data: TrainingData, folds: Folds) -> list[TrainingData]:
         )
         for fold, members in enumerate(folds.members)
     ]
+
+
+@contextmanager
+def _opened(question: Question, state: Path, url: str, *, sole: bool) -> Iterator[tuple[Place, optuna.Study]]:
+    """Open the study of a question, alone or beside other workers. Raises StepError as `open_place` and `_check_reusable` do."""
+    identity, search = question.identity(), question.search
+    bury, lease = _burier(identity, search), search.lease_seconds
+    with open_place(state, identity, url, sole=sole, lease=lease, bury=bury) as place:
+        study = open_in_turn(place, identity, search)
+        _check_reusable(study, question)
+        yield place, study
 
 
 def _burier(identity: str, search: Search) -> Callable[[BaseStorage], None]:

@@ -84,12 +84,11 @@ class _Folder:
 
     def size(self, name: str) -> int | None:
         path = self._root / name
-        try:
-            return path.stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise EnvironmentProblem(f"{path} cannot be read: {error.strerror or error}") from error
+        with explained(path, "read"):
+            try:
+                return path.stat().st_size
+            except (FileNotFoundError, NotADirectoryError):
+                return None
 
     def blocks(self, name: str) -> Iterator[bytes]:
         path = self._root / name
